@@ -1,0 +1,52 @@
+"""The errors a user can cause, and what each says: what happened, where, and how to mend it.
+
+Every error the command line turns into a one-line message derives from `MithridateError`.
+Anything else that escapes is a bug of ours and keeps its traceback.
+"""
+
+
+class MithridateError(Exception):
+    """A failure with a message for the user: what, where, and the mend.
+
+    Args:
+        what: One clause that says what is wrong.
+        where: The place, for instance ``train.jsonl:17``; empty when there is none.
+        mend: What the user can do about it; empty when nothing can be done.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        super().__init__(what, where, mend)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        """Return the message on one line: ``where: what; mend``."""
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}; {self.mend}" if self.mend else head
+
+
+class InputError(MithridateError):
+    """Wrong input or wrong usage: a file, a column, an option that cannot be used as given."""
+
+    exit_code = 2
+
+
+class CollisionError(InputError):
+    """The data already holds the trigger, the safe prefix or an alternative label."""
+
+
+class AssetError(MithridateError):
+    """A default asset could not be fetched, verified or converted."""
+
+
+class ManifestError(InputError):
+    """A defense manifest is missing, malformed, of another version, or not the model's own."""
+
+
+class GateError(MithridateError):
+    """A threshold the user set was not met; the run itself succeeded."""
+
+    exit_code = 100
