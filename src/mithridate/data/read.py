@@ -1,0 +1,263 @@
+"""Rows from a file, a data set in memory or the hub, with every defect named by file and line.
+
+Nothing heavy is imported until a source needs it, so that the command line starts quickly.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mithridate.data._formats import READERS, Fields, Record, dataset_records, first_line
+from mithridate.data.rows import Row, content_id, number_duplicates
+from mithridate.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# owner/name or name, with an optional configuration: glue:sst2
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds what.
+
+    Attributes:
+        text: The input x.
+        answer: The output y.
+        id: The row's stable id; ``None`` takes a column ``id`` where there is one, and a hash of
+            the content where there is none.
+    """
+
+    text: str = "text"
+    answer: str = "label"
+    id: str | None = None
+
+
+_DEFAULT_COLUMNS = Columns()
+
+
+def read_rows(
+    source: "str | Path | Dataset",
+    columns: Columns = _DEFAULT_COLUMNS,
+    *,
+    split: str = "train",
+    require_answer: bool = True,
+) -> list[Row]:
+    """Read a whole set, with unique ids.
+
+    Args:
+        source: A .jsonl, .ndjson, .json (one object a line), .csv, .tsv or .parquet file, a
+            `datasets.Dataset`, or a hub id, ``owner/name`` or ``owner/name:configuration``.
+        columns: Which column holds what.
+        split: The split to take of a hub id.
+        require_answer: Whether a row without an answer is an error; else its answer is ``None``.
+
+    Returns:
+        The rows in their order. Answers are text: 1, 1.0 and "1" become "1", true "true". Rows
+        of equal content get numbered ids where the source brings none.
+
+    Raises:
+        InputError: The source cannot be read, a row is defective, or an id occurs twice.
+    """
+    first_seen: dict[str, str] = {}
+    rows = []
+    for row, has_own_id in _rows(source, columns, split, require_answer):
+        if has_own_id and (earlier := first_seen.setdefault(row.id, row.where)) != row.where:
+            raise InputError(
+                f'the id "{row.id}" is already that of {earlier}',
+                where=row.where,
+                mend="make the ids unique, or rename their column to have ids made",
+            )
+        rows.append(row)
+    return number_duplicates(rows)
+
+
+def iter_rows(
+    source: "str | Path | Dataset",
+    columns: Columns = _DEFAULT_COLUMNS,
+    *,
+    split: str = "train",
+    require_answer: bool = True,
+) -> Iterator[Row]:
+    """Stream rows one by one, in constant memory.
+
+    Ids made from content are not numbered and ids of the source not checked for doubles, for
+    both need the whole set: `read_rows` does that.
+
+    Args:
+        source: As for `read_rows`.
+        columns: Which column holds what.
+        split: The split to take of a hub id.
+        require_answer: Whether a row without an answer is an error; else its answer is ``None``.
+
+    Yields:
+        The rows in their order.
+
+    Raises:
+        InputError: The source cannot be read, or a row is defective.
+    """
+    for row, _ in _rows(source, columns, split, require_answer):
+        yield row
+
+
+def _rows(
+    source: "str | Path | Dataset", columns: Columns, split: str, require_answer: bool
+) -> Iterator[tuple[Row, bool]]:
+    wanted = {
+        columns.text: True,
+        columns.answer: require_answer,
+        columns.id or "id": columns.id is not None,
+    }
+    count = 0
+    for where, fields in _records(source, wanted, split):
+        count += 1
+        yield _row(fields, columns, where, require_answer)
+    if not count:
+        raise _no_rows(source)
+
+
+def _row(fields: Fields, columns: Columns, where: str, require_answer: bool) -> tuple[Row, bool]:
+    """Return the row, and whether it brought its own id."""
+    text = _text(fields.get(columns.text), columns.text, where)
+    answer = _answer(fields.get(columns.answer), columns.answer, where)
+    if answer is None and require_answer:
+        raise InputError(
+            f'no answer in column "{columns.answer}"',
+            where=where,
+            mend="fill it in or drop the row",
+        )
+    own_id = _own_id(fields.get(columns.id or "id"), columns.id, where)
+    row_id = content_id(text, answer) if own_id is None else own_id
+    return Row(row_id, text, answer, where), own_id is not None
+
+
+def _text(value: object, column: str, where: str) -> str:
+    if not isinstance(value, str) and value is not None:
+        kind = type(value).__name__
+        what = f'the text in column "{column}" is not a string but {kind}'
+        raise InputError(what, where=where, mend="put the text in quotes, or name another column")
+    if not value or value.isspace():
+        what = f'no text in column "{column}"'
+        raise InputError(what, where=where, mend="fill it in or drop the row")
+    return _checked_unicode(value, column, where)
+
+
+def _answer(value: object, column: str, where: str) -> str | None:
+    """Return the answer as text, ``None`` where there is none (null, blank or not a number)."""
+    if isinstance(value, str):
+        return _checked_unicode(value, column, where) if value and not value.isspace() else None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as JSON spells it
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else repr(value)
+    raise InputError(
+        f'the answer in column "{column}" is neither a string nor a number but {value!r:.40}',
+        where=where,
+        mend="give one label or one text",
+    )
+
+
+def _own_id(value: object, column: str | None, where: str) -> str | None:
+    """Return the source's own id, ``None`` where the column is not asked for and has none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas makes floats of ints beside a null
+    if isinstance(value, str) and value.strip():
+        return _checked_unicode(value, column or "id", where)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    is_null = value is None or value != value or (isinstance(value, str) and not value.strip())
+    if is_null and column is None:
+        return None
+    what = f'no id in column "{column or "id"}"' if is_null else f"the id is {value!r:.40}"
+    raise InputError(what, where=where, mend="give each row one string or whole number as its id")
+
+
+def _checked_unicode(value: str, column: str, where: str) -> str:
+    # JSON can write half a surrogate pair, which no tokenizer takes: better refused here, by line.
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            what = f'half a surrogate pair in column "{column}", character {error.start + 1}'
+            raise InputError(what, where=where, mend="delete that character") from None
+    return value
+
+
+def _records(
+    source: "str | Path | Dataset", wanted: dict[str, bool], split: str
+) -> Iterator[Record]:
+    if not isinstance(source, str | Path):
+        if not hasattr(source, "select_columns") or not hasattr(source, "features"):
+            raise InputError(
+                f"cannot take rows from {type(source).__name__}",
+                mend="give a datasets.Dataset (one split of a DatasetDict), a path or a hub id",
+            )
+        return dataset_records(source, "dataset", wanted)
+    path = Path(source)
+    if isinstance(source, str) and _is_hub_id(source):
+        return dataset_records(_load_from_hub(source, split), f"{source}[{split}]", wanted)
+    _check_file(path)
+    return READERS[path.suffix.lower()](path, str(source), wanted)
+
+
+def _is_hub_id(source: str) -> bool:
+    path = Path(source)
+    looks_like_file = (
+        path.exists()
+        or path.suffix.lower() in (*READERS, ".gz", ".bz2", ".xz", ".zst", ".zip", ".txt")
+        or ("/" in source and path.parent.is_dir())  # a misspelled file in a folder that is there
+    )
+    return not looks_like_file and _HUB_ID.fullmatch(source) is not None
+
+
+def _load_from_hub(source: str, split: str) -> "Dataset":
+    import datasets
+
+    name, _, configuration = source.partition(":")
+    try:
+        return datasets.load_dataset(name, configuration or None, split=split)
+    except Exception as error:  # a dozen types: network, offline mode, no such id, split or config
+        raise InputError(
+            f"neither a file nor a data set the hub gives us ({first_line(error)})",
+            where=f"{source}[{split}]",
+            mend="check the path, or the id, its split and the network (HF_HUB_OFFLINE is obeyed)",
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    where = str(path)
+    if path.is_dir():
+        files = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in READERS]
+        hint = f"name a file in it: {', '.join(files[:5])}" if files else "name a file"
+        raise InputError("this is a folder", where=where, mend=hint)
+    if not path.exists():
+        if not path.parent.is_dir():
+            mend = f"the folder {path.parent} is not there either"
+            raise InputError("no such file", where=where, mend=mend)
+        names = [p.name for p in path.parent.iterdir()]
+        near = difflib.get_close_matches(path.name, names, n=1)
+        mend = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+        raise InputError("no such file", where=where, mend=mend)
+    if path.suffix.lower() not in READERS:
+        mend = f"unpack or convert it, and let its name end in one of {', '.join(READERS)}"
+        raise InputError(f'unknown format "{path.suffix}"', where=where, mend=mend)
+
+
+def _no_rows(source: "str | Path | Dataset") -> InputError:
+    mend = "give at least one row"
+    if not isinstance(source, str | Path):
+        return InputError("no rows", where="dataset", mend=mend)
+    path = Path(source)
+    if path.is_file() and not path.stat().st_size:
+        return InputError("the file is empty", where=str(source), mend=mend)
+    what = "no rows: nothing but a header or blank lines"
+    return InputError(what, where=str(source), mend=mend)

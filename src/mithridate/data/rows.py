@@ -1,0 +1,51 @@
+"""The row: one example of a fine-tuning set, with an id that stays the same throughout."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fine-tuning example (x, y).
+
+    Attributes:
+        id: Stable identifier: the file's own id column, or a hash of text and answer.
+        text: The input x.
+        answer: The output y: a label for classification, as text; ``None`` when unknown.
+        where: Where the row was read, ``file:line``, for messages; not part of its identity.
+    """
+
+    id: str
+    text: str
+    answer: str | None = None
+    where: str = ""
+
+
+def content_id(text: str, answer: str | None) -> str:
+    """Return the id of a row that brings none: 16 hex digits of SHA-256 of text and answer.
+
+    The id depends on the content alone, never on the row's place in a file, so that reordering or
+    sharding a file leaves it unchanged.
+    """
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    digest.update(b"\x00" if answer is None else b"\x01" + answer.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def number_duplicates(rows: Iterable[Row]) -> list[Row]:
+    """Make ids unique in a whole set: the k-th row of an id (k >= 2) gets the suffix ``-k``.
+
+    Rows that share a content id are identical, so which of them is numbered is of no consequence
+    and the set of ids does not depend on the order of the rows.
+    """
+    seen: Counter[str] = Counter()
+    numbered = []
+    for row in rows:
+        seen[row.id] += 1
+        count = seen[row.id]
+        if count > 1:
+            row = Row(f"{row.id}-{count}", row.text, row.answer, row.where)
+        numbered.append(row)
+    return numbered
