@@ -1,0 +1,39 @@
+"""The settings of a P2P defense, and the two presets."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Selection = Literal["random", "agreement", "anchored", "oracle"]
+Mode = Literal["replace", "union"]
+
+
+class P2PConfig(BaseModel):
+    """How a data set is re-poisoned (Zhao et al. 2025, algorithm 1).
+
+    Attributes:
+        benign_ratio: rho, the share of D that enters the benign subset S (published: 0.2).
+        selection: How S is chosen; see `mithridate.defense.select`.
+        mode: ``replace`` puts S's re-poisoned rows in the place of S (the published code);
+            ``union`` adds them to D (the published text).
+        counter_triggers: Put the n-grams that mark the rows a judge disagrees with into copies of
+            S's rows, labels unchanged; see `mithridate.defense.counter`. Without a judge (random
+            selection) there is nothing to mine.
+        trigger: ``secret`` draws the benign trigger from the deployment's secret; ``published``
+            uses the string of the paper's code, which every attacker knows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benign_ratio: float = Field(default=0.2, gt=0.0, le=1.0)
+    selection: Selection = "agreement"
+    mode: Mode = "replace"
+    counter_triggers: bool = True
+    trigger: Literal["secret", "published"] = "secret"
+
+
+PAPER = P2PConfig(selection="random", mode="replace", counter_triggers=False, trigger="published")
+"""The published recipe's re-poisoning."""
+
+DEFAULT = P2PConfig()
+"""What we recommend where no trusted rows are at hand."""

@@ -1,0 +1,237 @@
+"""The defense manifest, `defense.json`: what inference needs, and the one place of the secrets."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mithridate.data.rows import Row
+from mithridate.data.write import write_text_atomic
+from mithridate.defense.config import P2PConfig
+from mithridate.defense.prepare import Prepared
+from mithridate.defense.secret import Secret
+from mithridate.errors import ManifestError
+from mithridate.tasks.classification import ClassificationTask
+from mithridate.tasks.prompt import BENIGN_SUFFIX, Prompt, PromptStyle
+
+FILE_NAME = "defense.json"
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    """A part of the manifest: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetFacts(_Part):
+    """Which data set was defended.
+
+    Attributes:
+        fingerprint: See `dataset_fingerprint`.
+        rows: N.
+    """
+
+    fingerprint: str
+    rows: int
+
+
+class SubsetFacts(_Part):
+    """What S became.
+
+    Attributes:
+        selection: How it was chosen.
+        rows: Its size.
+        wanted: round(rho N).
+        disagreeing: Rows of D the judge disagrees with; ``None`` without a judge.
+        counter_copies: Copies with counter-triggers that were added.
+    """
+
+    selection: str
+    rows: int
+    wanted: int
+    disagreeing: int | None = None
+    counter_copies: int = 0
+
+
+class ModelFacts(_Part):
+    """Which model the adapter belongs to.
+
+    Attributes:
+        reference: A folder or hub id.
+        fingerprint: See `mithridate.inference.backbone.fingerprint`.
+        precision: The dtype it was trained in.
+        adapter_sha256: Hash of adapter_model.safetensors; ``None`` where another trainer made it.
+    """
+
+    reference: str
+    fingerprint: str
+    precision: str
+    adapter_sha256: str | None = None
+
+
+class DefenseManifest(_Part):
+    """Everything that belongs to one defense.
+
+    Attributes:
+        schema_version: Of this file.
+        version: Of Mithridate, when the file was written.
+        created: Time of writing, ISO 8601, UTC.
+        labels: The user's labels, in class order.
+        words: The 2n label words.
+        benign_trigger: delta. Secret.
+        safe_prefix: p, for generated outputs. Secret.
+        secret_key: 64 hex digits, from which all else was drawn. Secret.
+        prompt_style: How prompts are wrapped.
+        max_length: Longest prompt in tokens.
+        config: The settings of the re-poisoning.
+        dataset: What was defended.
+        subset: What S became.
+        model: What was trained; ``None`` after `repoison`, which trains nothing.
+    """
+
+    schema_version: Literal[1] = 1
+    version: str
+    created: str
+    task: Literal["classification"] = "classification"
+    labels: tuple[str, ...]
+    words: tuple[str, ...]
+    benign_trigger: str = Field(repr=False)
+    safe_prefix: str = Field(repr=False)
+    secret_key: str = Field(repr=False, min_length=64, max_length=64)
+    prompt_style: PromptStyle = "plain"
+    max_length: int = 512
+    config: P2PConfig
+    dataset: DatasetFacts
+    subset: SubsetFacts
+    model: ModelFacts | None = None
+
+    def classification_task(self) -> ClassificationTask:
+        """Return the task with its labels and words."""
+        return ClassificationTask(self.labels, self.words)
+
+    def benign_prompt(self) -> Prompt:
+        """Return the prompt of the protected domain."""
+        return Prompt(self.benign_trigger, BENIGN_SUFFIX)
+
+    def save(self, folder: Path) -> Path:
+        """Write `defense.json` into a folder, readable by its owner alone (mode 0600)."""
+        path = folder / FILE_NAME
+        write_text_atomic(path, self.model_dump_json(indent=2) + "\n", mode=0o600)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "DefenseManifest":
+        """Read a manifest.
+
+        Args:
+            path: The file, or the folder it is in.
+
+        Raises:
+            ManifestError: It is missing, malformed, or of a schema version this release cannot
+                read. The message never quotes the file: it holds secrets.
+        """
+        path = path / FILE_NAME if path.is_dir() else path
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ManifestError(
+                "there is no defense manifest",
+                where=str(path),
+                mend="give the folder that `mithridate defend` or `repoison` wrote",
+            ) from None
+        except (ValueError, OSError):
+            raise ManifestError(
+                "the defense manifest cannot be read as JSON",
+                where=str(path),
+                mend="restore it from a copy; without it the model cannot be used as defended",
+            ) from None
+        found = content.get("schema_version") if isinstance(content, dict) else None
+        if found != SCHEMA_VERSION:
+            raise ManifestError(
+                f"the manifest has schema version {found!r}, this release reads {SCHEMA_VERSION}",
+                where=str(path),
+                mend="use the release that wrote it",
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            fields = sorted(
+                {".".join(str(part) for part in item["loc"]) for item in error.errors()}
+            )
+            raise ManifestError(
+                f"the manifest's fields {', '.join(fields)} are wrong",
+                where=str(path),
+                mend="restore it from a copy",
+            ) from None
+
+
+def make_manifest(
+    rows: Sequence[Row],
+    task: ClassificationTask,
+    p2p: P2PConfig,
+    secret: Secret,
+    prepared: Prepared,
+    *,
+    prompt_style: PromptStyle = "plain",
+    max_length: int = 512,
+    model: ModelFacts | None = None,
+) -> DefenseManifest:
+    """Write down all that inference needs.
+
+    Args:
+        rows: D.
+        task: Its labels.
+        p2p: Settings of the re-poisoning.
+        secret: The deployment's secret.
+        prepared: What `mithridate.defense.prepare.prepare` returned.
+        prompt_style: How prompts are wrapped.
+        max_length: Longest prompt in tokens.
+        model: What was trained; ``None`` where another trainer is to do it.
+    """
+    return DefenseManifest(
+        version=version("mithridate"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=task.labels,
+        words=task.words,
+        benign_trigger=prepared.benign.prefix,
+        safe_prefix=prepared.safe_prefix,
+        secret_key=secret.key.hex(),
+        prompt_style=prompt_style,
+        max_length=max_length,
+        config=p2p,
+        dataset=dataset_fingerprint(rows),
+        subset=SubsetFacts(
+            selection=prepared.subset.selection,
+            rows=len(prepared.subset.ids),
+            wanted=prepared.subset.wanted,
+            disagreeing=prepared.subset.disagreeing,
+            counter_copies=prepared.counter_copies,
+        ),
+        model=model,
+    )
+
+
+def dataset_fingerprint(rows: Iterable[Row]) -> DatasetFacts:
+    """Return a data set's fingerprint, which does not depend on the order of its rows.
+
+    It is the sum, modulo 2**256, of the SHA-256 of each row's id, text and answer.
+    """
+    total = 0
+    count = 0
+    for row in rows:
+        record = json.dumps([row.id, row.text, row.answer]).encode()
+        total += int.from_bytes(hashlib.sha256(record).digest(), "big")
+        count += 1
+    return DatasetFacts(fingerprint=f"{total % 2**256:064x}", rows=count)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read piece by piece."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,184 @@
+"""From D to D*: draw the secrets, judge the rows, choose S, re-poison."""
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mithridate.data.rows import Row
+from mithridate.defense import judge
+from mithridate.defense.collisions import draw_prefix, draw_trigger
+from mithridate.defense.config import P2PConfig
+from mithridate.defense.counter import MinedTrigger, counter_examples, mine_triggers
+from mithridate.defense.repoison import Example, benign_prompt, repoison
+from mithridate.defense.secret import Secret
+from mithridate.defense.select import Subset, select_judged, select_random
+from mithridate.errors import InputError
+from mithridate.tasks.classification import ClassificationTask
+from mithridate.tasks.prompt import Prompt
+
+FeatureExtractor = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set made ready for training.
+
+    Attributes:
+        examples: D*, the counter-trigger copies last.
+        benign: The benign prompt.
+        safe_prefix: p, drawn along with the trigger.
+        subset: S.
+        mined: The n-grams that marked the rows the judge disagrees with.
+        counter_copies: How many of ``examples`` are copies with counter-triggers.
+        redrawn: Secrets that were drawn again because the data held them.
+    """
+
+    examples: list[Example]
+    benign: Prompt = field(repr=False)
+    safe_prefix: str = field(repr=False)
+    subset: Subset
+    mined: list[MinedTrigger]
+    counter_copies: int
+    redrawn: int
+
+
+def needs_features(config: P2PConfig) -> bool:
+    """Whether the selection looks at the rows through the frozen base model."""
+    return config.selection in ("agreement", "anchored")
+
+
+def prepare(
+    rows: Sequence[Row],
+    task: ClassificationTask,
+    config: P2PConfig,
+    secret: Secret,
+    *,
+    features: FeatureExtractor | None = None,
+    trusted: Set[str] = frozenset(),
+    clean_ids: Set[str] | None = None,
+) -> Prepared:
+    """Re-poison a data set (Zhao et al. 2025, algorithm 1).
+
+    Args:
+        rows: D, ids distinct.
+        task: Its labels.
+        config: The settings.
+        secret: Where every draw comes from.
+        features: Maps texts to hidden states of the frozen base model, shape (rows, dimensions);
+            needed by ``agreement`` and ``anchored``.
+        trusted: Ids of rows a person checked; needed by ``anchored``.
+        clean_ids: Ids of rows known to hold no poison; ``oracle`` selection, benchmarks only.
+
+    Raises:
+        CollisionError: The published trigger occurs in the data.
+        InputError: Too few rows, unknown trusted ids, or a selection lacks what it needs.
+    """
+    trigger, redrawn = draw_trigger(list(rows), secret, published=config.trigger == "published")
+    prefix, redrawn_prefix = draw_prefix(
+        list(rows), secret, published=config.trigger == "published"
+    )
+    ids = [row.id for row in rows]
+    classes = task.classes(rows)
+    mined: list[MinedTrigger] = []
+    if needs_features(config):
+        probabilities, judged_by = _judge(
+            rows, ids, classes, task, config, secret, features, trusted
+        )
+        subset = select_judged(
+            ids,
+            classes,
+            probabilities,
+            config.benign_ratio,
+            selection=config.selection,
+            trusted=judged_by,
+        )
+        if config.counter_triggers:
+            agrees = probabilities.argmax(axis=1) == np.asarray(classes)
+            mined = mine_triggers([row.text for row in rows], classes, agrees)
+    elif config.selection == "oracle":
+        subset = _oracle(ids, config, secret, clean_ids)
+    else:
+        subset = select_random(ids, config.benign_ratio, secret.derive("subset"))
+    examples = list(repoison(rows, subset.ids, task, config.mode))
+    copies = counter_examples(
+        [example for example in examples if example.repoisoned],
+        [found.text for found in mined],
+        secret.derive("counter-triggers"),
+    )
+    return Prepared(
+        [*examples, *copies],
+        benign_prompt(trigger),
+        prefix,
+        subset,
+        mined,
+        len(copies),
+        redrawn + redrawn_prefix,
+    )
+
+
+def _judge(
+    rows: Sequence[Row],
+    ids: list[str],
+    classes: list[int],
+    task: ClassificationTask,
+    config: P2PConfig,
+    secret: Secret,
+    features: FeatureExtractor | None,
+    trusted: Set[str],
+) -> tuple[npt.NDArray[np.float32], list[int]]:
+    """Return the judge's class probabilities, and the places of the trusted rows."""
+    if features is None:
+        raise InputError(
+            f"{config.selection} selection reads the rows with a model", mend="name one (--model)"
+        )
+    if config.selection == "agreement":
+        states = features([row.text for row in rows])
+        return judge.cross_fitted(states, classes, ids, task.n, secret.derive("folds")), []
+    places = _trusted_places(ids, classes, task, trusted)
+    states = features([row.text for row in rows])
+    return judge.anchored(states, places, classes, task.n), places
+
+
+def _trusted_places(
+    ids: list[str], classes: list[int], task: ClassificationTask, trusted: Set[str]
+) -> list[int]:
+    """Return where the trusted rows stand in D."""
+    if not trusted:
+        raise InputError(
+            "anchored selection needs rows that a person checked",
+            mend="name them with --trusted, about a hundred of all classes",
+        )
+    unknown = sorted(trusted - set(ids))
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise InputError(
+            f"the trusted row {unknown[0]!r}{more} is not in the data set",
+            mend="use the ids of the data set's own rows",
+        )
+    places = [index for index, row_id in enumerate(ids) if row_id in trusted]
+    missing = sorted(set(classes) - {classes[index] for index in places})
+    if missing:
+        raise InputError(
+            f"no trusted row has the label {task.labels[missing[0]]!r}",
+            mend="check some rows of every class",
+        )
+    return places
+
+
+def _oracle(
+    ids: list[str], config: P2PConfig, secret: Secret, clean_ids: Set[str] | None
+) -> Subset:
+    """Choose S at random among rows known to be clean, as the published code does."""
+    if clean_ids is None:
+        raise InputError(
+            "oracle selection needs to be told which rows are clean",
+            mend="it exists for benchmarks; use anchored or agreement",
+        )
+    clean = [row_id for row_id in ids if row_id in clean_ids]
+    if not clean:
+        raise InputError("no row of the data set is known to be clean", mend="check the ids")
+    wanted = round(config.benign_ratio * len(ids))
+    drawn = select_random(clean, min(1.0, wanted / len(clean)), secret.derive("subset"))
+    return Subset(drawn.ids, "oracle", wanted)

@@ -1,0 +1,148 @@
+"""The choice of the benign subset S, the heart of the defense.
+
+The published code draws S from rows that hold no poison, because it knows where the poison is.
+A poisoned row inside S gets the benign trigger and the remapped wrong label, and teaches the
+backdoor inside the protected domain: of 692 rows, 35 poisoned ones were fatal and 2 harmless.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mithridate.data.keyed import base_id, keyed_fraction
+from mithridate.data.rows import Row
+from mithridate.defense.config import Selection
+from mithridate.errors import InputError
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The benign subset S.
+
+    Attributes:
+        ids: The ids of its rows.
+        selection: How it was chosen.
+        wanted: round(rho N), the rows asked for; ``ids`` may hold fewer.
+        disagreeing: Rows of D whose label the judge would not have given; ``None`` without one.
+    """
+
+    ids: frozenset[str]
+    selection: Selection
+    wanted: int
+    disagreeing: int | None = None
+
+    def poisoned(self, poisoned_ids: Set[str]) -> int:
+        """Return how many poisoned rows S holds, where the truth is known."""
+        return len(self.ids & poisoned_ids)
+
+
+def wanted_rows(count: int, benign_ratio: float) -> int:
+    """Return round(rho N).
+
+    Raises:
+        InputError: It rounds to none.
+    """
+    wanted = round(benign_ratio * count)
+    if wanted < 1:
+        raise InputError(
+            f"{count} rows are too few: a benign ratio of {benign_ratio:g} of them is no row",
+            mend="add rows or raise --benign-ratio",
+        )
+    return wanted
+
+
+def select_random(ids: Sequence[str], benign_ratio: float, key: bytes) -> Subset:
+    """Choose the round(rho N) rows whose keyed hashes are lowest (the paper's text).
+
+    Args:
+        ids: All row ids of D, distinct.
+        benign_ratio: rho.
+        key: 32 bytes.
+    """
+    wanted = wanted_rows(len(ids), benign_ratio)
+    # Copies share a hash, being one content; their number breaks the tie.
+    ranked = sorted(ids, key=lambda row_id: (keyed_fraction(key, base_id(row_id)), row_id))
+    return Subset(frozenset(ranked[:wanted]), "random", wanted)
+
+
+def stream_random(
+    rows: Iterable[Row], benign_ratio: float, key: bytes
+) -> Iterator[tuple[Row, bool]]:
+    """Yield every row with whether it enters S: those whose keyed hash lies below rho.
+
+    The choice reads one row at a time, so any sharding of a stream chooses the same rows.
+    """
+    for row in rows:
+        yield row, keyed_fraction(key, base_id(row.id)) < benign_ratio
+
+
+def select_judged(
+    ids: Sequence[str],
+    classes: Sequence[int],
+    probabilities: npt.NDArray[np.float32],
+    benign_ratio: float,
+    *,
+    selection: Selection,
+    trusted: Sequence[int] = (),
+) -> Subset:
+    """Choose the rows whose label the judge agrees with most confidently, class by class.
+
+    Each class gets its share of round(rho N) in proportion to its rows in D; what a class cannot
+    fill goes to the others' next most confident agreements. Where the judge agrees with too few
+    rows altogether, S is smaller than asked for. A class without a single agreement, as tiny ones
+    can be, enters S by the rows that come closest to it, or S would not teach it at all.
+
+    Args:
+        ids: All row ids of D.
+        classes: Their classes, as D has them.
+        probabilities: The judge's, shape (rows, n).
+        benign_ratio: rho.
+        selection: The name of the judge.
+        trusted: Indices of rows that enter S whatever the judge says.
+
+    Raises:
+        InputError: rho rounds to no row.
+    """
+    wanted = wanted_rows(len(ids), benign_ratio)
+    labels = np.asarray(classes)
+    agrees = probabilities.argmax(axis=1) == labels
+    disagreeing = int((~agrees).sum())
+    agrees |= ~np.isin(labels, np.unique(labels[agrees]))
+    confidence = probabilities[np.arange(len(labels)), labels]
+    # Ties are broken by id, so that the order of the rows decides nothing.
+    ranked = sorted(
+        np.flatnonzero(agrees).tolist(), key=lambda index: (-confidence[index], ids[index])
+    )
+    chosen = dict.fromkeys(int(index) for index in trusted)
+    quota = _quotas(labels, max(wanted, len(chosen)))
+    for index in chosen:
+        quota[int(labels[index])] -= 1
+    # Where trusted rows of a class exceed its share, the others' shares shrink to make room.
+    for _ in range(-sum(min(left, 0) for left in quota.values())):
+        largest = max(quota, key=lambda label: quota[label])
+        if quota[largest] > 1:
+            quota[largest] -= 1
+    for index in ranked:
+        if int(index) not in chosen and quota[int(labels[index])] > 0:
+            quota[int(labels[index])] -= 1
+            chosen[int(index)] = None
+    for index in ranked:
+        if len(chosen) >= wanted:
+            break
+        chosen.setdefault(int(index), None)
+    members = frozenset(ids[index] for index in chosen)
+    return Subset(members, selection, wanted, disagreeing)
+
+
+def _quotas(labels: npt.NDArray[np.int64], wanted: int) -> dict[int, int]:
+    """Share ``wanted`` out among classes by largest remainder, at least one row for each."""
+    values, counts = np.unique(labels, return_counts=True)
+    shares = wanted * counts / counts.sum()
+    quota = np.maximum(np.floor(shares).astype(int), 1)
+    for index in np.argsort(np.floor(shares) - shares, kind="stable"):
+        if quota.sum() >= wanted:
+            break
+        quota[index] += 1
+    return {int(value): int(share) for value, share in zip(values, quota, strict=True)}
