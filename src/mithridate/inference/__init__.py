@@ -1,0 +1,1 @@
+"""The defended model: apply the benign prompt, score, invert."""

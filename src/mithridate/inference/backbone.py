@@ -1,0 +1,121 @@
+"""Loading a causal language model: safetensors only, no remote code unless the user says so."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mithridate.errors import InputError
+
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A base model and its tokenizer.
+
+    Attributes:
+        model: A transformers causal language model, in evaluation mode.
+        tokenizer: Its fast tokenizer.
+        reference: What it was loaded from: a folder or a hub id.
+        fingerprint: Hash of what was loaded; see `fingerprint`.
+        precision: The dtype of its weights.
+    """
+
+    model: Any
+    tokenizer: Any
+    reference: str
+    fingerprint: str
+    precision: str
+
+
+def best_device() -> torch.device:
+    """Return the accelerator where there is one, else the processor."""
+    accelerator: torch.device | None = torch.accelerator.current_accelerator()
+    return accelerator if torch.accelerator.is_available() and accelerator else torch.device("cpu")
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the dtype to compute in: bfloat16 where the hardware multiplies in it."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    elif device.type == "cpu":
+        # Without AVX512-BF16 or AMX a bfloat16 product is emulated, slower than float32.
+        able = _has_bf16_instructions()
+    else:
+        able = False
+    return torch.bfloat16 if able else torch.float32
+
+
+def _has_bf16_instructions() -> bool:
+    """Ask the kernel whether the processor multiplies bfloat16 itself."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def fingerprint(model: Any) -> str:
+    """Return a SHA-256 over the names, shapes and a sample of the values of a model's weights.
+
+    Up to 4,096 evenly spaced values of each tensor are read, which takes well under a second for
+    a small model and tells apart any two models that were trained differently.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        step = max(1, flat.numel() // 4096)
+        sample = flat[::step].float().cpu().numpy().tobytes()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(sample)
+    return digest.hexdigest()
+
+
+def load_backbone(
+    reference: str | Path,
+    *,
+    precision: Precision = "auto",
+    device: torch.device | None = None,
+    trust_remote_code: bool = False,
+) -> Backbone:
+    """Load a base model from a local folder or a hub id.
+
+    Raises:
+        InputError: It cannot be found or is no causal language model with safetensors weights.
+    """
+    device = device or best_device()
+    dtype = resolve_precision(precision, device)
+    name = str(reference)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=dtype,
+            use_safetensors=True,
+            # On a processor the fused attention's backward pass is slower than the plain one.
+            attn_implementation="eager" if device.type == "cpu" else "sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"cannot load the model: {reason}",
+            where=name,
+            mend="give a local folder with safetensors weights, or a hub id that can be reached",
+        ) from error
+    if not tokenizer.is_fast:
+        raise InputError(
+            "the model has no fast tokenizer", where=name, mend="convert it to a tokenizer.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = model.to(device).eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return Backbone(model, tokenizer, name, fingerprint(model), str(dtype).removeprefix("torch."))

@@ -1,0 +1,93 @@
+"""A fine-tuned classifier, with or without P2P: render, score, map back to the user's labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mithridate.inference.scorer import Scorer
+from mithridate.inference.trie import LabelTrie
+from mithridate.tasks.classification import ClassificationTask
+from mithridate.tasks.prompt import ORIGINAL_PROMPT, Prompt, PromptRenderer
+
+
+def label_trie(task: ClassificationTask, tokenizer: Any) -> LabelTrie:
+    """Return the trie of all 2n label words of a task, originals first."""
+    encoded = tokenizer(list(task.words), add_special_tokens=False)["input_ids"]
+    return LabelTrie(encoded, tokenizer.eos_token_id)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of each input.
+
+    Attributes:
+        labels: The predicted label, as the user names it.
+        classes: Shape (inputs,): its index in 0..n-1. Closed decoding: the likeliest label.
+        probabilities: Shape (inputs, n): over Y, each row sums to one.
+        suspicion: Shape (inputs,): the probability mass, of all the vocabulary, on the ORIGINAL
+            label words under the benign prompt; zero without a defense.
+        open_classes: Shape (inputs,): open decoding, over the whole vocabulary; -1 where the
+            answer is no label of the domain.
+        open_raw: Shape (inputs,): the class whose original label word open decoding gave, -1
+            elsewhere.
+        cut: How many inputs were shortened to fit.
+    """
+
+    labels: list[int | str]
+    classes: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    suspicion: npt.NDArray[np.float64]
+    open_classes: npt.NDArray[np.int64]
+    open_raw: npt.NDArray[np.int64]
+    cut: int
+
+
+class Classifier:
+    """Classify inputs with a fine-tuned causal language model.
+
+    Args:
+        model: The model with its adapter.
+        renderer: The renderer it was trained with.
+        task: Its labels.
+        benign: The benign prompt of a defended model; every input gets it and the answer is read
+            among the alternative labels. ``None`` for an undefended model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        renderer: PromptRenderer,
+        task: ClassificationTask,
+        benign: Prompt | None = None,
+    ) -> None:
+        tokenizer = renderer.tokenizer
+        self.renderer = renderer
+        self.task = task
+        self.benign = benign
+        self.scorer = Scorer(model, label_trie(task, tokenizer), tokenizer.pad_token_id)
+
+    def predict(self, texts: Sequence[str], *, progress: bool = True) -> Predictions:
+        """Classify every input (Zhao et al. 2025: apply delta, predict, invert h)."""
+        n = self.task.n
+        prompt = ORIGINAL_PROMPT if self.benign is None else self.benign
+        rendered = self.renderer.render(texts, prompt)
+        scores = self.scorer.score(rendered.ids, progress=progress)
+        start = 0 if self.benign is None else n
+        domain = scores.log_probabilities[:, start : start + n]
+        shifted = np.exp(domain - domain.max(axis=1, keepdims=True)) if len(texts) else domain
+        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        classes = probabilities.argmax(axis=1)
+        inside = (scores.greedy >= start) & (scores.greedy < start + n)
+        original = np.exp(scores.log_probabilities[:, :n]).sum(axis=1)
+        return Predictions(
+            labels=[self.task.public_label(int(index)) for index in classes],
+            classes=classes,
+            probabilities=probabilities,
+            suspicion=np.zeros(len(texts)) if self.benign is None else original,
+            open_classes=np.where(inside, scores.greedy - start, -1),
+            open_raw=np.where((scores.greedy >= 0) & (scores.greedy < n), scores.greedy, -1),
+            cut=len(rendered.cut),
+        )

@@ -1,0 +1,145 @@
+"""The defended model as its users see it: texts in, labels of Y out, no secret in sight."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from mithridate.defense.manifest import DefenseManifest, file_sha256
+from mithridate.errors import InputError, ManifestError
+from mithridate.inference.backbone import Backbone, Precision, load_backbone
+from mithridate.inference.classifier import Classifier, Predictions
+from mithridate.tasks.prompt import PromptRenderer
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+class DefendedModel:
+    """A fine-tuned classifier behind its defense.
+
+    Args:
+        classifier: The classifier with the benign prompt.
+        manifest: Its defense.
+    """
+
+    def __init__(self, classifier: Classifier, manifest: DefenseManifest) -> None:
+        self.classifier = classifier
+        self.manifest = manifest
+
+    def __repr__(self) -> str:
+        """Name the model and its labels, and none of the secrets."""
+        facts = self.manifest.model
+        return f"DefendedModel({facts.reference if facts else 'own trainer'!r}, {self.labels})"
+
+    @property
+    def labels(self) -> list[int | str]:
+        """The labels of Y, in class order: the columns of `Predictions.probabilities`."""
+        task = self.classifier.task
+        return [task.public_label(index) for index in range(task.n)]
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        model: str | Path | None = None,
+        precision: Precision | None = None,
+        device: torch.device | None = None,
+        trust_remote_code: bool = False,
+    ) -> "DefendedModel":
+        """Load what `mithridate defend` wrote, or another trainer's model with its manifest.
+
+        Args:
+            path: The folder with ``defense.json`` and, after `defend`, the adapter.
+            model: After `repoison` and a trainer of your own: the fine-tuned model, a folder with
+                a whole model or with a PEFT adapter. After `defend`: the base model, should it
+                have moved.
+            precision: The dtype to compute in; the one it was trained in by default.
+            device: Where to compute.
+            trust_remote_code: Passed on to transformers; off unless you say so.
+
+        Raises:
+            ManifestError: The manifest is missing or wrong, or belongs to another adapter or base
+                model.
+            InputError: The model cannot be loaded.
+        """
+        folder = Path(path)
+        manifest = DefenseManifest.load(folder)
+        own = folder if (folder / "adapter_config.json").exists() else None
+        if own is None and model is None:
+            raise InputError(
+                "there is no adapter in this folder",
+                where=str(folder),
+                mend="name the model you trained on D* with --model",
+            )
+        settings: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code}
+        settings["precision"] = precision or (
+            manifest.model.precision if manifest.model else "auto"
+        )
+        if own is not None:
+            backbone = _base_of(own, manifest, model, settings)
+            loaded = PeftModel.from_pretrained(backbone.model, str(own))
+        else:
+            backbone, loaded = _foreign(str(model), settings)
+        renderer = PromptRenderer(
+            backbone.tokenizer, max_length=manifest.max_length, style=manifest.prompt_style
+        )
+        classifier = Classifier(
+            loaded.eval(), renderer, manifest.classification_task(), manifest.benign_prompt()
+        )
+        return cls(classifier, manifest)
+
+    def predict(self, texts: Sequence[str], *, progress: bool = False) -> Predictions:
+        """Classify texts: apply the benign prompt, score the alternative labels, map back to Y.
+
+        Returns:
+            Labels as the user names them, probabilities over Y, and a suspicion score.
+        """
+        return self.classifier.predict(texts, progress=progress)
+
+
+def _base_of(
+    folder: Path, manifest: DefenseManifest, model: str | Path | None, settings: dict[str, Any]
+) -> Backbone:
+    """Load the base model an adapter belongs to, and check that both are the ones trained."""
+    facts = manifest.model
+    if facts is None:
+        raise ManifestError(
+            "the manifest names no base model for the adapter beside it",
+            where=str(folder),
+            mend="keep adapter and defense.json of one run together",
+        )
+    if facts.adapter_sha256 and file_sha256(folder / ADAPTER_WEIGHTS) != facts.adapter_sha256:
+        raise ManifestError(
+            "the adapter is not the one this manifest belongs to",
+            where=str(folder / ADAPTER_WEIGHTS),
+            mend="keep adapter and defense.json of one run together",
+        )
+    backbone = load_backbone(model or facts.reference, **settings)
+    if backbone.precision == facts.precision and backbone.fingerprint != facts.fingerprint:
+        raise ManifestError(
+            f"the base model at {backbone.reference} is not the one the adapter was trained on",
+            where=str(folder),
+            mend="give the right one with --model",
+        )
+    return backbone
+
+
+def _foreign(model: str, settings: dict[str, Any]) -> tuple[Backbone, Any]:
+    """Load what another trainer left: a PEFT adapter's folder or a whole model."""
+    if not (Path(model) / "adapter_config.json").exists():
+        backbone = load_backbone(model, **settings)
+        return backbone, backbone.model
+    from peft import PeftConfig
+
+    base = PeftConfig.from_pretrained(model).base_model_name_or_path
+    if not base:
+        raise InputError(
+            "the adapter does not say which base model it belongs to",
+            where=model,
+            mend="set base_model_name_or_path in its adapter_config.json",
+        )
+    backbone = load_backbone(base, **settings)
+    return backbone, PeftModel.from_pretrained(backbone.model, model)
