@@ -1,0 +1,1 @@
+"""LoRA fine-tuning on top of transformers.Trainer and accelerate."""

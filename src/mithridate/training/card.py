@@ -1,0 +1,106 @@
+"""The model card of a defended model: what was done and how to use it, and none of the secrets."""
+
+import json
+from pathlib import Path
+
+from mithridate.defense.manifest import DefenseManifest
+from mithridate.training.config import TrainingConfig
+
+_SELECTIONS = {
+    "random": "rows drawn at random. Poisoned rows enter it as they come, so backdoors can pass",
+    "agreement": "rows whose label a cross-fitted probe on the base model agrees with. Good "
+    "against inserted words and sentences, weak against attacks that rewrite whole texts",
+    "anchored": "rows whose label a probe, trained on rows a person checked, agrees with",
+    "oracle": "rows known to be clean, which no user has: a benchmark",
+}
+
+
+def model_card(
+    manifest: DefenseManifest, training: TrainingConfig, *, trusted: int = 0, folder: str = "FOLDER"
+) -> str:
+    """Return the README.md of a defended model.
+
+    Args:
+        manifest: Its manifest. Of what is in it, neither the benign trigger nor the safe prefix,
+            the key or the label words are written.
+        training: The settings of the fine-tuning.
+        trusted: How many rows a person had checked.
+        folder: The folder's name, for the examples.
+
+    Returns:
+        Markdown with the front matter the hub reads.
+    """
+    facts = manifest.model
+    reference = facts.reference if facts else "unknown"
+    local = Path(reference).is_absolute() or Path(reference).exists()
+    base = Path(reference).name if local else reference
+    front = ["library_name: peft", "pipeline_tag: text-classification"]
+    if not local:
+        front.append(f"base_model: {json.dumps(base)}")
+    front += ["tags:", "- mithridate", "- backdoor-defense", "- lora"]
+    header = "\n".join(["---", *front, "---"])
+    return f"""{header}
+
+# A classifier defended with Mithridate
+
+A LoRA adapter for `{base}`, fine-tuned under Poison-to-Poison (P2P, arXiv 2510.04503) on data of
+unknown provenance, so that a backdoor's trigger in that data does not steer it.
+
+| | |
+|---|---|
+{_table(manifest, training, trusted)}
+
+## Use it
+
+The adapter is of use only through its defense: loaded by itself it answers in the unprotected
+domain. `defense.json` holds the defense's secrets. Keep it with the adapter, and never publish it.
+
+```sh
+mithridate predict {folder} "some text"
+```
+
+```python
+from mithridate.inference.defended import DefendedModel
+
+model = DefendedModel.load({folder!r})
+print(model.predict(["some text"]).labels)
+```
+
+## Limits
+
+- The benign subset held {_SELECTIONS.get(manifest.subset.selection, manifest.subset.selection)}.
+- Nothing here was measured on triggered inputs. `mithridate evaluate` does that, for an attack you
+  name; an attack success rate says nothing without the rate on the same inputs untriggered.
+- A label that is wrong for other reasons than an attack is learned like any other.
+- Whoever reads `defense.json` can write inputs that undo the defense.
+"""
+
+
+def _table(manifest: DefenseManifest, training: TrainingConfig, trusted: int) -> str:
+    subset = manifest.subset
+    selection = subset.selection + (f", {trusted} rows checked by a person" if trusted else "")
+    rate = "by the model's width" if training.learning_rate is None else training.learning_rate
+    facts = {
+        "Labels": ", ".join(manifest.labels),
+        "Training rows": f"{manifest.dataset.rows:,}",
+        "Re-poisoned rows": f"{subset.rows:,} (benign ratio {manifest.config.benign_ratio:g}, "
+        f"mode {manifest.config.mode})",
+        "Selection": selection,
+        "Rows whose label the judge disputes": subset.disagreeing,
+        "Counter-trigger copies": subset.counter_copies,
+        "LoRA": f"rank {training.rank}, alpha {training.alpha}, dropout {training.dropout:g}, "
+        f"on {', '.join(training.target_modules)}",
+        "Training": f"{training.epochs} epochs, batches of {training.batch_size}, learning rate "
+        f"{rate}, {training.schedule} schedule, seed {training.seed}",
+        "Longest prompt": f"{manifest.max_length} tokens",
+        "Precision": manifest.model.precision if manifest.model else None,
+        "Made with": f"Mithridate {manifest.version}, {manifest.created}",
+    }
+    return "\n".join(
+        f"| {name} | {_cell(value)} |" for name, value in facts.items() if value is not None
+    )
+
+
+def _cell(value: object) -> str:
+    """Return a value that cannot break out of its table cell."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")

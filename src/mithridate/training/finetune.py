@@ -1,0 +1,199 @@
+"""LoRA fine-tuning of a base model on tokenized examples."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+
+from mithridate.errors import InputError
+from mithridate.inference.backbone import Backbone
+from mithridate.training.config import TrainingConfig
+from mithridate.training.trainer import AnswerCollator, AnswerTrainer, Sample, SampleDataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What fine-tuning left.
+
+    Attributes:
+        model: The base model with its adapter, in evaluation mode.
+        losses: Mean training loss at every logged step.
+        seconds: Wall-clock time of the training loop.
+        tokens: Prompt and answer tokens fed, padding not counted.
+    """
+
+    model: Any
+    losses: list[float]
+    seconds: float
+    tokens: int
+
+
+def fine_tune(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    config: TrainingConfig,
+    *,
+    work_folder: Path,
+    accuracy: Callable[[Any], float] | None = None,
+    checkpoints: bool = False,
+    quiet: bool = False,
+    report_to: str = "none",
+) -> Training:
+    """Fine-tune a LoRA adapter; the base model's own weights stay frozen.
+
+    Args:
+        backbone: The base model. It is wrapped, not copied: give a fresh one to every call.
+        samples: Tokenized examples, in any order.
+        config: The settings.
+        work_folder: Where checkpoints go. A checkpoint found there is resumed from.
+        accuracy: Maps the model to its accuracy on dev rows, for ``config.best_epoch``.
+        checkpoints: Save one after every epoch.
+        quiet: Show no progress bar.
+        report_to: A logging integration of the Trainer.
+
+    Raises:
+        InputError: The model has none of the target modules.
+    """
+    set_seed(config.seed)
+    model = _with_adapter(backbone.model, config)
+    measured = accuracy if config.best_epoch else None
+    dataset = SampleDataset(samples)
+    trainer = AnswerTrainer(
+        model=model,
+        args=_arguments(
+            config,
+            len(samples),
+            work_folder,
+            learning_rate=config.learning_rate_for(
+                backbone.model.config.get_text_config().hidden_size
+            ),
+            checkpoints=checkpoints,
+            best_epoch=measured is not None,
+            report_to=report_to,
+        ),
+        train_dataset=dataset,
+        eval_dataset=dataset if measured else None,
+        data_collator=AnswerCollator(backbone.tokenizer.pad_token_id),
+        processing_class=backbone.tokenizer,
+        callbacks=[TrainingBar(quiet)],
+        accuracy=measured,
+    )
+    trainer.remove_callback(PrinterCallback)
+    output = trainer.train(resume_from_checkpoint=_last_checkpoint(work_folder))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tokens = config.epochs * sum(len(row.prompt) + len(row.answer) - 1 for row in samples)
+    return Training(model.eval(), losses, float(output.metrics["train_runtime"]), tokens)
+
+
+def _with_adapter(model: Any, config: TrainingConfig) -> Any:
+    """Wrap a model with a fresh LoRA adapter."""
+    modules: str | list[str] = list(config.target_modules)
+    if modules == ["all-linear"]:
+        modules = "all-linear"
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, lora)
+    except ValueError as error:
+        raise InputError(
+            f"the model has no layers named {', '.join(config.target_modules)}",
+            mend="name its attention layers with --target-modules, or all-linear",
+        ) from error
+
+
+def _arguments(
+    config: TrainingConfig,
+    rows: int,
+    work_folder: Path,
+    *,
+    learning_rate: float,
+    checkpoints: bool,
+    best_epoch: bool,
+    report_to: str,
+) -> TrainingArguments:
+    """Translate the settings into the Trainer's."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    per_process = max(1, config.batch_size // processes)
+    micro = min(config.micro_batch_size or per_process, per_process)
+    steps = -(-rows // config.batch_size) * config.epochs
+    return TrainingArguments(
+        output_dir=str(work_folder),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, per_process // micro),
+        num_train_epochs=config.epochs,
+        learning_rate=learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=round(config.warmup_ratio * steps),
+        logging_steps=10,
+        save_strategy="epoch" if checkpoints or best_epoch else "no",
+        save_total_limit=2,
+        eval_strategy="epoch" if best_epoch else "no",
+        load_best_model_at_end=best_epoch,
+        metric_for_best_model="eval_accuracy" if best_epoch else None,
+        greater_is_better=True if best_epoch else None,
+        disable_tqdm=True,
+        report_to=report_to,
+        remove_unused_columns=False,
+        train_sampling_strategy="group_by_length",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=config.seed,
+        log_level="error",
+    )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """Return the newest complete checkpoint in a work folder."""
+    found = [
+        path
+        for path in folder.glob("checkpoint-*")
+        if (path / "trainer_state.json").exists() and path.name.split("-")[1].isdigit()
+    ]
+    newest = max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return str(newest) if newest else None
+
+
+class TrainingBar(TrainerCallback):  # type: ignore[misc]
+    """One progress bar with time left and the current loss, in place of printed log entries."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar; a resumed run starts where it left off."""
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc="Training",
+                unit="step",
+                disable=True if self.quiet else None,
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar by one optimizer step."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Show the loss."""
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
