@@ -1,0 +1,1 @@
+"""CA, ASR, floor and their intervals."""

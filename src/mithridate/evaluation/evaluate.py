@@ -1,0 +1,148 @@
+"""CA, ASR, floor and untriggered rate of a classifier (DESIGN.md, first table)."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mithridate.data.rows import Row
+from mithridate.errors import InputError
+from mithridate.evaluation.intervals import Share, share
+from mithridate.inference.classifier import Classifier, Predictions
+
+Decoding = Literal["closed", "open"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured.
+
+    Attributes:
+        decoding: ``closed``: the likeliest label of the model's domain. ``open``: greedy over the
+            whole vocabulary; an undecodable answer is wrong, and the target's raw, original label
+            counts as a success of the attack.
+        clean_accuracy: CA: share of clean rows answered right.
+        attack_success_rate: ASR: share of triggered inputs, whose true answer is not the target,
+            that give the target; ``None`` without an attack.
+        untriggered_rate: The same share on the same inputs without the trigger.
+        floor: The same share of the triggered inputs under a model trained without the poison;
+            ``None`` where there is no such model.
+        clean: All predictions on the clean rows.
+        triggered: All predictions on the triggered inputs.
+        seconds: Wall-clock time.
+    """
+
+    decoding: Decoding
+    clean_accuracy: Share
+    attack_success_rate: Share | None
+    untriggered_rate: Share | None
+    floor: Share | None
+    clean: Predictions
+    triggered: Predictions | None
+    seconds: float
+
+
+def target_rate(predictions: Predictions, target: int, decoding: Decoding) -> Share:
+    """Return the share of predictions that give the target; see `Evaluation` for the decodings."""
+    hits = _gives(predictions, target, decoding)
+    return share(int(hits.sum()), len(hits))
+
+
+def _gives(predictions: Predictions, target: int, decoding: Decoding) -> npt.NDArray[np.bool_]:
+    """Return which predictions give the target."""
+    if decoding == "closed":
+        return np.asarray(predictions.classes == target)
+    return np.asarray((predictions.open_classes == target) | (predictions.open_raw == target))
+
+
+def accuracy(predictions: Predictions, classes: Sequence[int], decoding: Decoding) -> Share:
+    """Return the share of predictions that are the true class."""
+    answers = predictions.classes if decoding == "closed" else predictions.open_classes
+    return share(int((answers == np.asarray(classes)).sum()), len(classes))
+
+
+def evaluate(
+    classifier: Classifier,
+    clean: Sequence[Row],
+    triggered: Sequence[Row] = (),
+    *,
+    target: str | None = None,
+    decoding: Decoding = "closed",
+    floor: Share | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure a classifier on clean rows and on an attack's triggered inputs.
+
+    Args:
+        classifier: The model, defended or not.
+        clean: Test rows with their true labels.
+        triggered: Their triggered versions, ids and true labels kept; none of the target class.
+        target: The attacker's label; needed with triggered rows.
+        decoding: How answers are read.
+        floor: The reference model's target rate on these triggered inputs.
+        progress: Whether to show progress bars on a terminal.
+
+    Raises:
+        InputError: There is no clean row, a label is unknown, a triggered row has the target
+            label, or there is no target.
+    """
+    started = time.monotonic()
+    if not clean:
+        raise InputError("there is no clean row to evaluate", mend="give a test set with rows")
+    predictions = classifier.predict([row.text for row in clean], progress=progress)
+    measured = accuracy(predictions, classifier.task.classes(clean), decoding)
+    attacked: Predictions | None = None
+    attack_success_rate: Share | None = None
+    untriggered_rate: Share | None = None
+    if triggered:
+        if target is None:
+            raise InputError("triggered rows need a target", mend="name it with --target")
+        index = classifier.task.label_index(target)
+        _check_triggered(triggered, target)
+        classifier.task.classes(triggered)  # a row whose true label is unknown says nothing
+        attacked = classifier.predict([row.text for row in triggered], progress=progress)
+        attack_success_rate = target_rate(attacked, index, decoding)
+        untriggered_rate = _untriggered(predictions, clean, triggered, index, decoding)
+    return Evaluation(
+        decoding,
+        measured,
+        attack_success_rate,
+        untriggered_rate,
+        floor,
+        predictions,
+        attacked,
+        time.monotonic() - started,
+    )
+
+
+def _check_triggered(triggered: Sequence[Row], target: str) -> None:
+    """Refuse triggered rows that would count the model's right answers as the attack's success."""
+    for row in triggered:
+        if row.answer == target:
+            raise InputError(
+                "a triggered row's true label is the attack's target",
+                where=row.where or row.id,
+                mend="leave such rows out: they say nothing of the attack",
+            )
+
+
+def _untriggered(
+    predictions: Predictions,
+    clean: Sequence[Row],
+    triggered: Sequence[Row],
+    target: int,
+    decoding: Decoding,
+) -> Share | None:
+    """Return the target rate on the clean versions of the triggered rows, found by id.
+
+    ``None`` when the triggered rows have no clean versions among the clean rows.
+    """
+    place = {row.id: index for index, row in enumerate(clean)}
+    chosen = [place[row.id] for row in triggered if row.id in place]
+    if len(chosen) < len(triggered):
+        return None
+    hits = _gives(predictions, target, decoding)[chosen]
+    return share(int(hits.sum()), len(chosen))
