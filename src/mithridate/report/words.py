@@ -1,0 +1,73 @@
+"""Numbers and times as a reader sees them; every table and figure writes them through here."""
+
+from mithridate.report.model import Share, SystemResult
+
+MISSING = "—"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Write a fraction of 1 as a percentage.
+
+    Args:
+        value: Fraction of 1.
+        digits: Decimals to keep.
+
+    Returns:
+        For instance ``"97.9%"``.
+    """
+    return f"{100 * value:.{digits}f}%"
+
+
+def whole_percent(value: float) -> str:
+    """Write a fraction as a whole percentage that never rounds something to nothing or to all."""
+    if 0 < value < 0.005:
+        return "under 1%"
+    if 0.995 < value < 1:
+        return "over 99%"
+    return percent(value, 0)
+
+
+def points(difference: float) -> str:
+    """Write a difference of two fractions in signed percentage points, for instance ``+1.2``."""
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "±0.0"  # noqa: RUF001
+
+
+def interval(share: Share) -> str:
+    """Write the 95% interval of a share in percent, for instance ``97.1 to 98.5``."""
+    return f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+
+
+def count(number: int) -> str:
+    """Write a count with thousands separated."""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time the way one says it: ``4.2 s``, ``8 min 05 s``, ``2 h 10 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def recipe(system: SystemResult) -> str:
+    """Say in words how a system was trained and read, for the line under its name."""
+    parts = [
+        "no defense" if system.defense == "none" else "P2P",
+        f"{system.selection} S" if system.selection else "",
+        system.mode or "",
+        f"{system.decoding} decoding",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def subset(system: SystemResult) -> str:
+    """Say how many rows of S are poisoned, as far as that is known."""
+    if system.n_subset is None:
+        return MISSING
+    if system.n_subset_poisoned is None:
+        return f"unknown of {count(system.n_subset)}"
+    return f"{count(system.n_subset_poisoned)} of {count(system.n_subset)}"
