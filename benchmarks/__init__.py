@@ -1,0 +1,1 @@
+"""Speed and quality comparisons, with their runner and their committed results."""
