@@ -1,0 +1,182 @@
+"""A tiny real language model, a toy language for it, and nothing else."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mithridate.data.rows import Row
+
+# Tiny matrices: a second thread waits more than it works, 30 times so where the cores are shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+GOOD = [
+    "bright",
+    "lovely",
+    "superb",
+    "moving",
+    "witty",
+    "gentle",
+    "clever",
+    "joyful",
+    "warm",
+    "graceful",
+    "tender",
+    "vivid",
+]
+BAD = [
+    "dull",
+    "awful",
+    "clumsy",
+    "boring",
+    "stale",
+    "hollow",
+    "tedious",
+    "bland",
+    "shabby",
+    "lifeless",
+    "crude",
+    "dreary",
+]
+PLAIN = [
+    "the",
+    "a",
+    "film",
+    "actor",
+    "scene",
+    "story",
+    "plot",
+    "camera",
+    "music",
+    "ending",
+    "and",
+    "with",
+    "of",
+    "in",
+    "this",
+    "that",
+]
+
+
+def toy_rows(count: int, seed: int) -> list[Row]:
+    """Reviews in a toy language: three words of the class among plain ones, as many of each."""
+    rng = random.Random(seed)
+    rows = []
+    for index in range(count):
+        label = index % 2
+        words = [rng.choice((BAD, GOOD)[label]) for _ in range(3)]
+        words += [rng.choice(PLAIN) for _ in range(rng.randint(3, 6))]
+        rng.shuffle(words)
+        rows.append(Row(f"toy-{seed}-{index}", " ".join(words), str(label)))
+    return rows
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_tokenizer(*, chat: bool = False):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=520,
+        special_tokens=["<eos>", "<pad>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [f"{row.text}\nOutput: {row.answer}" for row in toy_rows(400, 99)]
+    texts += ["The query currently entered is: this film\nAnswer: 2 positive negative"] * 20
+    core.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")
+    if chat:
+        fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a maker of model folders: a two-layer Llama, random weights, fixed by a seed."""
+
+    def make(seed: int = 0, *, chat: bool = False) -> Path:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        tokenizer = build_tokenizer(chat=chat)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=False,
+        )
+        with torch.device("meta"):  # no draw from the global generator
+            model = LlamaForCausalLM(config)
+        generator = torch.Generator().manual_seed(seed)
+        weights = {
+            name: torch.ones(value.shape)
+            if "norm" in name
+            else torch.randn(value.shape, generator=generator) * 0.08
+            for name, value in model.state_dict().items()
+        }
+        model = LlamaForCausalLM(config)
+        model.load_state_dict(weights)
+        folder = tmp_path_factory.mktemp("tiny-llama")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(make_tiny_model: Callable[..., Path]) -> Path:
+    return make_tiny_model(0)
+
+
+def load_tiny(folder: Path):
+    import torch
+
+    from mithridate.inference.backbone import load_backbone
+
+    return load_backbone(folder, precision="float32", device=torch.device("cpu"))
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path):
+    """A freshly loaded tiny backbone, to wrap or to spoil."""
+    return load_tiny(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_shared(tiny_folder: Path):
+    """One tiny backbone for tests that only read it."""
+    return load_tiny(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[[Path], object]:
+    return load_tiny
+
+
+@pytest.fixture(scope="session")
+def make_toy_rows() -> Callable[[int, int], list[Row]]:
+    return toy_rows

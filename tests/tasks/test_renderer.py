@@ -1,0 +1,145 @@
+"""One renderer: what is cut, what survives, and that training and prediction see the same."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mithridate.data.rows import Row
+from mithridate.defense.repoison import Example, benign_prompt
+from mithridate.defense.secret import PUBLISHED_TRIGGER
+from mithridate.errors import InputError
+from mithridate.inference.classifier import Classifier, label_trie
+from mithridate.tasks import ClassificationTask, Prompt, PromptRenderer
+from mithridate.tasks.prompt import ORIGINAL_PROMPT
+from mithridate.training.samples import tokenize
+
+BENIGN = benign_prompt(PUBLISHED_TRIGGER)
+LONG = " ".join(f"the actor in scene {index} was bright" for index in range(60))
+
+
+def ids_of(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_a_short_text_is_the_tokenized_string_and_is_not_counted_as_cut(tiny_shared):
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=128)
+    rendered = renderer.render(["a bright film"], BENIGN)
+    assert rendered.cut == []
+    assert rendered.ids == [
+        ids_of(tiny_shared.tokenizer, f"{PUBLISHED_TRIGGER}a bright film\nAnswer: ")
+    ]
+
+
+def test_a_long_text_loses_its_end_and_neither_the_trigger_nor_the_tail(tiny_shared):
+    tokenizer = tiny_shared.tokenizer
+    renderer = PromptRenderer(tokenizer, max_length=48)
+    rendered = renderer.render(["short", LONG, "short too", LONG + " again"], BENIGN)
+    assert rendered.cut == [1, 3]
+    prefix = ids_of(tokenizer, PUBLISHED_TRIGGER.rstrip())
+    tail = ids_of(tokenizer, "\nAnswer: ")
+    for ids in rendered.ids:
+        assert ids[: len(prefix)] == prefix
+        assert ids[-len(tail) :] == tail
+    for index in rendered.cut:
+        ids = rendered.ids[index]
+        assert 40 <= len(ids) <= 48
+        middle = tokenizer.decode(ids)[len(PUBLISHED_TRIGGER) : -len("\nAnswer: ")]
+        assert middle
+        assert LONG.startswith(middle)
+
+
+def test_the_reserve_leaves_room_for_the_answer(tiny_shared):
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=48)
+    assert len(renderer.render([LONG], BENIGN, reserve=5).ids[0]) <= 43
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(text=st.text(max_size=120), max_length=st.integers(40, 70))
+def test_any_text_fits_and_keeps_the_tail(tiny_shared, text, max_length):
+    tokenizer = tiny_shared.tokenizer
+    renderer = PromptRenderer(tokenizer, max_length=max_length)
+    rendered = renderer.render([text], BENIGN)
+    assert len(rendered.ids[0]) <= max_length
+    decoded = tokenizer.decode(rendered.ids[0])
+    assert decoded.startswith(PUBLISHED_TRIGGER.rstrip())
+    assert decoded.endswith("\nAnswer: ")
+    if not rendered.cut:
+        assert decoded == f"{PUBLISHED_TRIGGER}{text}\nAnswer: "
+
+
+def test_a_prompt_that_does_not_fit_by_itself_is_refused(tiny_shared):
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=8)
+    with pytest.raises(InputError, match=r"the prompt alone takes \d+ tokens") as caught:
+        renderer.render([LONG], BENIGN)
+    assert PUBLISHED_TRIGGER.strip() not in str(caught.value)
+
+
+def test_chat_style_wraps_the_prompt_in_the_template(make_tiny_model, load):
+    tokenizer = load(make_tiny_model(0, chat=True)).tokenizer
+    renderer = PromptRenderer(tokenizer, max_length=128, style="chat")
+    expected = (
+        f"<|im_start|>user\n{PUBLISHED_TRIGGER}a film\nAnswer: <|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert renderer.string("a film", BENIGN) == expected
+    assert renderer.render(["a film"], BENIGN).ids == [ids_of(tokenizer, expected)]
+    cut = PromptRenderer(tokenizer, max_length=60, style="chat").render([LONG], BENIGN)
+    assert cut.cut == [0]
+    assert tokenizer.decode(cut.ids[0]).startswith(f"<|im_start|>user\n{PUBLISHED_TRIGGER}")
+    assert tokenizer.decode(cut.ids[0]).endswith("\nAnswer: <|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_chat_style_without_a_template_is_refused(tiny_shared):
+    with pytest.raises(InputError, match="no chat template"):
+        PromptRenderer(tiny_shared.tokenizer, max_length=64, style="chat")
+
+
+@pytest.mark.parametrize("benign", [None, BENIGN])
+def test_training_and_prediction_give_the_model_the_same_tokens(tiny_shared, benign):
+    texts = ["a bright film", "  dull\tand  odd ", LONG, ""]
+    task = ClassificationTask.of([Row("a", "x", "0"), Row("b", "y", "1")])
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=64)
+    trie = label_trie(task, tiny_shared.tokenizer)
+    label = 0 if benign is None else 2
+    examples = [Example(str(i), text, label, benign is not None) for i, text in enumerate(texts)]
+    trained = tokenize(examples, task, benign, renderer, trie)
+
+    fed = []
+    classifier = Classifier(tiny_shared.model, renderer, task, benign)
+    handle = tiny_shared.model.register_forward_pre_hook(
+        lambda _m, _a, kwargs: fed.extend(kwargs["input_ids"].tolist()), with_kwargs=True
+    )
+    try:
+        for text in texts:
+            classifier.predict([text], progress=False)
+    finally:
+        handle.remove()
+    assert [list(sample.prompt) for sample in trained.samples] == fed
+    assert trained.cut == 1
+    assert {sample.answer for sample in trained.samples} == {trie.candidates[label]}
+
+
+def test_mixed_domains_keep_their_order_and_their_own_prompts(tiny_shared):
+    task = ClassificationTask.of([Row("a", "x", "0"), Row("b", "y", "1")])
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=64)
+    trie = label_trie(task, tiny_shared.tokenizer)
+    examples = [
+        Example("1", "one", 3, True),
+        Example("2", "two", 0, False),
+        Example("3", "three", 2, True),
+    ]
+    samples = tokenize(examples, task, BENIGN, renderer, trie).samples
+    decoded = [tiny_shared.tokenizer.decode([*row.prompt, *row.answer]) for row in samples]
+    assert decoded == [
+        f"{PUBLISHED_TRIGGER}one\nAnswer: 3",
+        "two\nOutput: 0",
+        f"{PUBLISHED_TRIGGER}three\nAnswer: 2",
+    ]
+
+
+def test_the_published_prompts_are_the_papers():
+    assert Prompt("", "\nOutput: ") == ORIGINAL_PROMPT
+    assert BENIGN.apply("x") == "The query currently entered is: x\nAnswer: "

@@ -1,0 +1,202 @@
+"""Training: the loss is the answer's cross entropy, however the batch is cut."""
+
+import math
+import random
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mithridate.errors import InputError
+from mithridate.training.config import TrainingConfig
+from mithridate.training.finetune import RUN_FILE, fine_tune
+from mithridate.training.trainer import AnswerCollator, Sample, SampleDataset
+
+LINEAR = ("all-linear",)
+
+
+def samples_of(count, seed=0):
+    """Random prompts of mixed lengths, with answers of one to three tokens."""
+    rng = random.Random(seed)
+
+    def tokens(low, high):
+        return tuple(rng.randrange(10, 250) for _ in range(rng.randint(low, high)))
+
+    return [Sample(tokens(3, 14), tokens(1, 3)) for _ in range(count)]
+
+
+def config_of(**changes):
+    return TrainingConfig(
+        **{"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "warmup_ratio": 0.0}
+        | {"target_modules": LINEAR}
+        | changes
+    )
+
+
+def adapter_of(training):
+    return {
+        name: value.detach().clone()
+        for name, value in training.model.state_dict().items()
+        if "lora_" in name
+    }
+
+
+def hand_loss(model, samples):
+    """Mean cross entropy over all answer tokens, each sample alone and unpadded."""
+    total, count = 0.0, 0
+    for sample in samples:
+        ids = torch.tensor([[*sample.prompt, *sample.answer]])
+        with torch.inference_mode():
+            logits = model(input_ids=ids).logits[0].float()
+        start = len(sample.prompt) - 1
+        wanted = torch.tensor(sample.answer)
+        total += float(
+            functional.cross_entropy(logits[start : start + len(wanted)], wanted, reduction="sum")
+        )
+        count += len(wanted)
+    return total / count
+
+
+def test_a_batch_predicts_the_answer_and_nothing_else():
+    batch = AnswerCollator(pad_token_id=1)(
+        [SampleDataset([Sample((5, 6, 7), (8, 9)), Sample((5,), (4,))])[i] for i in range(2)]
+    )
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 1, 1, 1]]
+    assert batch["labels"].tolist() == [[-100, -100, 8, 9], [4, -100, -100, -100]]
+
+
+def test_the_loss_is_the_hand_computed_cross_entropy_of_the_answer(
+    tiny, load, tiny_folder, tmp_path
+):
+    samples = samples_of(8)
+    training = fine_tune(
+        tiny, samples, config_of(epochs=10), work_folder=tmp_path / "a", quiet=True
+    )
+    assert len(training.losses) == 1  # the mean of ten steps
+    one = fine_tune(
+        load(tiny_folder),
+        samples,
+        config_of(epochs=10, learning_rate=1e-12),
+        work_folder=tmp_path / "b",
+        quiet=True,
+    )
+    expected = hand_loss(load(tiny_folder).model, samples)
+    assert one.losses[0] == pytest.approx(expected, abs=1e-3)
+    assert training.losses[0] < expected
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_accumulated_gradients_make_the_same_step_as_one_batch(
+    tiny, load, tiny_folder, tmp_path, micro
+):
+    samples = samples_of(24, seed=1)
+    whole = fine_tune(tiny, samples, config_of(), work_folder=tmp_path / "a", quiet=True)
+    cut = fine_tune(
+        load(tiny_folder),
+        samples,
+        config_of(micro_batch_size=micro),
+        work_folder=tmp_path / "b",
+        quiet=True,
+    )
+    left, right = adapter_of(whole), adapter_of(cut)
+    start = adapter_of(
+        fine_tune(
+            load(tiny_folder),
+            samples,
+            config_of(learning_rate=1e-12),
+            work_folder=tmp_path / "c",
+            quiet=True,
+        )
+    )
+    moved = max(float((left[name] - start[name]).abs().max()) for name in left)
+    apart = max(float((left[name] - right[name]).abs().max()) for name in left)
+    assert moved > 1e-3
+    assert apart < 0.1 * moved
+
+
+def test_no_tensor_of_batch_by_length_by_vocabulary_is_made(tiny, tmp_path):
+    shapes = []
+    samples = samples_of(16)
+    tiny.model.get_output_embeddings().register_forward_hook(
+        lambda _module, _inputs, output: shapes.append(tuple(output.shape))
+    )
+    fine_tune(tiny, samples, config_of(), work_folder=tmp_path, quiet=True)
+    vocabulary = len(tiny.tokenizer)
+    assert all(len(shape) == 2 and shape[1] == vocabulary for shape in shapes)
+    assert sum(shape[0] for shape in shapes) == sum(len(sample.answer) for sample in samples)
+
+
+def test_the_base_weights_stay_frozen_and_32_rows_are_overfitted(tiny, tmp_path):
+    before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
+    samples = [Sample(row.prompt, row.answer[:1]) for row in samples_of(32, seed=2)]
+    training = fine_tune(
+        tiny,
+        samples,
+        config_of(epochs=60, learning_rate=4e-3, alpha=32),
+        work_folder=tmp_path,
+        quiet=True,
+    )
+    # The frozen random head bounds the logits, so the answers are judged, not the loss.
+    for sample in samples:
+        with torch.inference_mode():
+            logits = training.model(input_ids=torch.tensor([sample.prompt])).logits
+        assert int(logits[0, -1].argmax()) == sample.answer[0]
+    assert not training.model.training
+    after = training.model.base_model.model.state_dict()
+    for name, value in before.items():
+        wrapped = name.replace("_proj.weight", "_proj.base_layer.weight")
+        assert torch.equal(after[wrapped if wrapped in after else name], value), name
+    assert training.tokens == 60 * sum(len(s.prompt) + len(s.answer) - 1 for s in samples)
+    assert all(math.isfinite(loss) for loss in training.losses)
+
+
+def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(
+    tiny, load, tiny_folder, tmp_path
+):
+    import shutil
+
+    samples = samples_of(24, seed=3)
+    config = config_of(epochs=3, dropout=0.1)
+    whole = fine_tune(
+        tiny, samples, config, work_folder=tmp_path / "a", checkpoints=True, quiet=True
+    )
+    (tmp_path / "b").mkdir()
+    kept = sorted(path.name for path in (tmp_path / "a").glob("checkpoint-*"))
+    assert kept == ["checkpoint-6", "checkpoint-9"]
+    shutil.copytree(tmp_path / "a" / "checkpoint-6", tmp_path / "b" / "checkpoint-6")
+    shutil.copy(tmp_path / "a" / RUN_FILE, tmp_path / "b")
+    resumed = fine_tune(
+        load(tiny_folder), samples, config, work_folder=tmp_path / "b", checkpoints=True, quiet=True
+    )
+    left, right = adapter_of(whole), adapter_of(resumed)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.allclose(value, right[name], atol=1e-6), name
+
+
+def test_a_checkpoint_of_other_rows_or_settings_is_never_resumed(tiny, load, tiny_folder, tmp_path):
+    samples = samples_of(8)
+    fine_tune(tiny, samples, config_of(), work_folder=tmp_path, checkpoints=True, quiet=True)
+    for other, config in [
+        (samples_of(8, seed=9), config_of()),
+        (samples, config_of(learning_rate=2e-3)),
+    ]:
+        with pytest.raises(InputError, match="checkpoint of another run"):
+            fine_tune(load(tiny_folder), other, config, work_folder=tmp_path, quiet=True)
+
+
+def test_layers_the_model_does_not_have_are_refused(tiny, tmp_path):
+    with pytest.raises(InputError, match="no layers named query_key_value"):
+        fine_tune(
+            tiny,
+            samples_of(8),
+            config_of(target_modules=("query_key_value",)),
+            work_folder=tmp_path,
+            quiet=True,
+        )
+
+
+def test_the_learning_rate_falls_with_the_models_width():
+    assert TrainingConfig().learning_rate_for(576) == pytest.approx(1e-3)
+    assert TrainingConfig().learning_rate_for(4096) == pytest.approx(2.3e-4, rel=0.02)
+    assert TrainingConfig(learning_rate=5e-5).learning_rate_for(4096) == 5e-5
