@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ LONGEST = 5
 FEWEST_ROWS = 5
 MOST_TRIGGERS = 8
 SIGNIFICANCE = 0.01
+SMALLEST_Z = 3.0
 COPIES = 0.5
 
 
@@ -60,11 +60,12 @@ def mine_triggers(
 ) -> list[MinedTrigger]:
     """Return the n-grams that mark disagreeing rows, most significant first, at most 8.
 
-    The threshold on z is the normal quantile of 0.01 over the number of n-grams in the data
-    (Bonferroni): with a hundred thousand of them about 5.2. What has less than half the z of the
-    strongest is left out too: beside a trigger (z above 20 in SST-2 with 5% BadNets) stand innocent
-    n-grams that the judge finds hard (z about 5), and each of them takes room from the trigger. Of
-    n-grams that contain each other the one with the highest z stands, the longest among equals.
+    An n-gram is significant if chance would put it into so many of the disagreeing rows with a
+    probability (hypergeometric, exact) below 0.01 over the number of n-grams in the data
+    (Bonferroni). What has less than half the z of the strongest is left out too: beside a trigger
+    (z about 20 in SST-2 with 5% BadNets) stand innocent n-grams that the judge finds hard (z about
+    5), and each of them takes room from the trigger. Of n-grams that contain each other the one
+    with the highest z stands, the longest among equals.
 
     Args:
         texts: The rows' inputs.
@@ -89,9 +90,13 @@ def mine_triggers(
             z = _two_proportion_z(inside, sizes[label], outside, len(texts) - sizes[label])
             found.append(MinedTrigger(gram, label, z, inside, outside))
     strongest = max((trigger.z for trigger in found), default=0.0)
-    quantile = NormalDist().inv_cdf(1.0 - SIGNIFICANCE / max(1, len(everywhere)))
-    threshold = max(quantile, strongest / 2)
-    significant = [trigger for trigger in found if trigger.z > threshold]
+    level = SIGNIFICANCE / max(1, len(everywhere))
+    significant = [
+        trigger
+        for trigger in found
+        if trigger.z > max(SMALLEST_Z, strongest / 2)
+        and _chance(trigger, sizes[trigger.label], len(texts)) < level
+    ]
     significant.sort(key=lambda trigger: (-trigger.z, -len(trigger.text), trigger.text))
     kept: list[MinedTrigger] = []
     for trigger in significant:
@@ -99,6 +104,14 @@ def mine_triggers(
         if not any(padded in f" {other.text} " or f" {other.text} " in padded for other in kept):
             kept.append(trigger)
     return kept[:MOST_TRIGGERS]
+
+
+def _chance(trigger: MinedTrigger, suspects: int, rows: int) -> float:
+    """Return how likely chance alone puts so many of an n-gram's rows among the suspects."""
+    from scipy.stats import hypergeom
+
+    holding = trigger.inside + trigger.outside
+    return float(hypergeom.sf(trigger.inside - 1, rows, holding, suspects))
 
 
 def _two_proportion_z(inside: int, size: int, outside: int, rest: int) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.data.keyed import base_id, keyed_fraction
+from mithridate.errors import InputError
 
 FOLDS = 5
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -60,10 +61,11 @@ def _probabilities(
 def cross_fitted(
     features: Features, classes: Sequence[int], ids: Sequence[str], n: int, key: bytes
 ) -> Features:
-    """Return class probabilities of every row, by a probe that saw neither it nor its label.
+    """Return class probabilities of every row, by a probe trained on the other folds' rows.
 
-    Of the strengths of regularization the strongest is taken whose held-out accuracy is within one
-    standard error of the best (Breiman et al. 1984, the one-standard-error rule).
+    The strength of regularization alone, one of six, is chosen on all rows: the strongest whose
+    held-out accuracy is within one standard error of the best (Breiman et al. 1984, the
+    one-standard-error rule).
 
     Args:
         features: Shape (rows, dimensions).
@@ -74,10 +76,18 @@ def cross_fitted(
 
     Returns:
         Array of shape (rows, n), float32.
+
+    Raises:
+        InputError: The rows are so few that all fell into one fold.
     """
     labels = np.asarray(classes, dtype=np.int64)
     # Copies of one row share a fold, or a copy's label would leak to the judge of the other.
     fold = np.array([int(keyed_fraction(key, base_id(row_id)) * FOLDS) for row_id in ids])
+    if len(np.unique(fold)) < 2:
+        raise InputError(
+            f"{len(ids)} rows are too few to judge one by the others",
+            mend="add rows, or use --selection random",
+        )
     tried: list[tuple[float, Features]] = []
     for strength in STRENGTHS:
         probabilities = _held_out(features, labels, fold, n, strength)

@@ -111,10 +111,17 @@ def _base_of(
             where=str(folder),
             mend="keep adapter and defense.json of one run together",
         )
-    if facts.adapter_sha256 and file_sha256(folder / ADAPTER_WEIGHTS) != facts.adapter_sha256:
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise ManifestError(
+            "the adapter's weights are missing",
+            where=str(weights),
+            mend="restore the file, or run `mithridate defend` again",
+        )
+    if facts.adapter_sha256 and file_sha256(weights) != facts.adapter_sha256:
         raise ManifestError(
             "the adapter is not the one this manifest belongs to",
-            where=str(folder / ADAPTER_WEIGHTS),
+            where=str(weights),
             mend="keep adapter and defense.json of one run together",
         )
     backbone = load_backbone(model or facts.reference, **settings)

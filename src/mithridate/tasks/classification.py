@@ -121,9 +121,7 @@ class ClassificationTask:
         """
         if self.integer:
             largest = max(int(name) for name in self.labels)
-            return (
-                int(self.labels[label]) if label < self.n else largest + 1 + label - self.n
-            )
+            return int(self.labels[label]) if label < self.n else largest + 1 + label - self.n
         if set(self.words[self.n :]) & set(self.labels):
             return self.words[label]
         return self.labels[label] if label < self.n else self.words[label]

@@ -1,6 +1,7 @@
 """LoRA fine-tuning of a base model on tokenized examples."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +12,14 @@ from peft import LoraConfig, get_peft_model
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
+from mithridate.data.write import write_text_atomic
 from mithridate.errors import InputError
 from mithridate.inference.backbone import Backbone
 from mithridate.training.config import TrainingConfig
 from mithridate.training.trainer import AnswerCollator, AnswerTrainer, Sample, SampleDataset
+
+RUN_FILE = "run.sha256"
+"""Beside the checkpoints: the hash of what they belong to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +63,10 @@ def fine_tune(
         report_to: A logging integration of the Trainer.
 
     Raises:
-        InputError: The model has none of the target modules.
+        InputError: The model has none of the target modules, or the work folder holds a checkpoint
+            of other rows, settings or another base model.
     """
+    checkpoint = _own_checkpoint(work_folder, _identity(backbone, samples, config))
     set_seed(config.seed)
     model = _with_adapter(backbone.model, config)
     measured = accuracy if config.best_epoch else None
@@ -85,7 +92,7 @@ def fine_tune(
         accuracy=measured,
     )
     trainer.remove_callback(PrinterCallback)
-    output = trainer.train(resume_from_checkpoint=_last_checkpoint(work_folder))
+    output = trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     tokens = config.epochs * sum(len(row.prompt) + len(row.answer) - 1 for row in samples)
     return Training(model.eval(), losses, float(output.metrics["train_runtime"]), tokens)
@@ -125,7 +132,9 @@ def _arguments(
     """Translate the settings into the Trainer's."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_process = max(1, config.batch_size // processes)
-    micro = min(config.micro_batch_size or per_process, per_process)
+    # The largest size that divides the batch, or accumulation would drop rows of it.
+    limit = min(config.micro_batch_size or per_process, per_process)
+    micro = next(size for size in range(limit, 0, -1) if per_process % size == 0)
     steps = -(-rows // config.batch_size) * config.epochs
     return TrainingArguments(
         output_dir=str(work_folder),
@@ -150,6 +159,30 @@ def _arguments(
         seed=config.seed,
         log_level="error",
     )
+
+
+def _identity(backbone: Backbone, samples: Sequence[Sample], config: TrainingConfig) -> str:
+    """Return the hash of all that a checkpoint depends on."""
+    digest = hashlib.sha256(f"{backbone.fingerprint} {config.model_dump_json()}".encode())
+    for sample in samples:
+        digest.update(repr((sample.prompt, sample.answer)).encode())
+    return digest.hexdigest()
+
+
+def _own_checkpoint(folder: Path, identity: str) -> str | None:
+    """Return the checkpoint to resume from, and leave the run's identity beside it."""
+    checkpoint = _last_checkpoint(folder)
+    path = folder / RUN_FILE
+    if checkpoint and (not path.is_file() or path.read_text().strip() != identity):
+        raise InputError(
+            "the work folder holds a checkpoint of another run",
+            where=checkpoint,
+            mend="remove it, or give another work folder",
+        )
+    if checkpoint is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, identity + "\n")
+    return checkpoint
 
 
 def _last_checkpoint(folder: Path) -> str | None:
