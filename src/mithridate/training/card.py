@@ -60,7 +60,7 @@ mithridate predict {folder} "some text"
 ```
 
 ```python
-from mithridate.inference.defended import DefendedModel
+from mithridate import DefendedModel
 
 model = DefendedModel.load({folder!r})
 print(model.predict(["some text"]).labels)

@@ -1,0 +1,278 @@
+"""From options to what the library takes: rows, task, settings, trusted ids, secret."""
+
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mithridate.cli._options import DataOptions, DefenseOptions, Preset, TrainingOptions
+from mithridate.errors import InputError, MithridateError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from mithridate.data.read import Columns
+    from mithridate.data.rows import Row
+    from mithridate.defense.config import P2PConfig
+    from mithridate.defense.secret import Secret
+    from mithridate.tasks.classification import ClassificationTask
+    from mithridate.training.config import TrainingConfig
+
+_Settings = TypeVar("_Settings", bound="BaseModel")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a defense starts from, checked as far as it can be without a model.
+
+    Attributes:
+        rows: D.
+        task: Its labels.
+        p2p: The settings of the re-poisoning.
+        secret: From ``--secret-file``; ``None`` asks for a new one.
+        trusted: Ids of rows a person checked.
+        poisoned: Ids of rows known to be poisoned, for the report alone; ``None`` where unknown.
+    """
+
+    rows: "list[Row]"
+    task: "ClassificationTask"
+    p2p: "P2PConfig"
+    secret: "Secret | None"
+    trusted: frozenset[str]
+    poisoned: frozenset[str] | None
+
+
+def read_inputs(data: str, preset: Preset, options: DataOptions, defense: DefenseOptions) -> Inputs:
+    """Read and check all that a defense starts from.
+
+    Raises:
+        InputError: A file or a setting cannot be used.
+    """
+    from mithridate.data.read import read_rows
+    from mithridate.defense.collisions import draw_prefix, draw_trigger
+    from mithridate.defense.secret import Secret
+    from mithridate.defense.select import wanted_rows
+    from mithridate.tasks.classification import ClassificationTask
+
+    p2p = p2p_config(preset, defense)
+    secret = read_secret(defense.secret_file) if defense.secret_file else None
+    columns = columns_of(options)
+    rows = read_rows(data, columns, split=options.split)
+    task = ClassificationTask.of(
+        rows, labels=listed(options.labels), words=listed(options.label_words)
+    )
+    wanted_rows(len(rows), p2p.benign_ratio)
+    if p2p.trigger == "published":  # a fixed string cannot be drawn again: refuse it early
+        draw_trigger(rows, Secret.from_seed(0), published=True)
+        draw_prefix(rows, Secret.from_seed(0), published=True)
+    trusted = read_ids(defense.trusted, rows, columns) if defense.trusted else frozenset()
+    poisoned = read_ids(defense.poisoned_ids, rows, columns) if defense.poisoned_ids else None
+    if p2p.selection == "anchored":
+        _check_trusted(rows, task, trusted)
+    return Inputs(rows, task, p2p, secret, trusted, poisoned)
+
+
+def columns_of(options: DataOptions) -> "Columns":
+    """Return the columns the user named."""
+    from mithridate.data.read import Columns
+
+    return Columns(options.text_column, options.answer_column, options.id_column)
+
+
+def listed(value: str | None) -> tuple[str, ...] | None:
+    """Return a comma-separated option as a tuple, ``None`` where it is not given."""
+    return None if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def p2p_config(preset: Preset, options: DefenseOptions) -> "P2PConfig":
+    """Return the preset's re-poisoning with the given options in place of its own.
+
+    Raises:
+        InputError: A value is out of range, or trusted rows are given that would not be used.
+    """
+    from mithridate.defense.config import DEFAULT, PAPER
+
+    selection = options.selection or ("anchored" if options.trusted else None)
+    if options.trusted and selection != "anchored":
+        raise InputError(
+            f"--trusted has no part in {selection} selection",
+            mend="drop --selection, or name anchored",
+        )
+    given = {
+        "benign_ratio": options.benign_ratio,
+        "selection": selection,
+        "mode": options.mode,
+        "counter_triggers": options.counter_triggers,
+        "trigger": options.trigger,
+    }
+    return _overridden(PAPER if preset == "paper" else DEFAULT, given)
+
+
+def training_config(
+    preset: Preset, options: TrainingOptions, max_length: int | None
+) -> "TrainingConfig":
+    """Return the preset's training with the given options in place of its own.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+    from mithridate.training.config import DEFAULT, PAPER
+
+    given = {
+        "epochs": options.epochs,
+        "learning_rate": options.learning_rate,
+        "batch_size": options.batch_size,
+        "micro_batch_size": options.micro_batch_size,
+        "rank": options.rank,
+        "target_modules": listed(options.target_modules),
+        "seed": options.seed,
+        "max_length": max_length,
+        "best_epoch": True if options.dev else None,
+    }
+    return _overridden(PAPER if preset == "paper" else DEFAULT, given)
+
+
+def read_secret(path: Path) -> "Secret":
+    """Read a secret key; no message ever quotes the file.
+
+    Raises:
+        InputError: It cannot be read, others can read it, or it does not hold 64 hex digits.
+    """
+    from mithridate.defense.secret import Secret
+
+    where = str(path)
+    try:
+        mode = path.stat().st_mode
+        content = path.read_text("ascii").strip()
+        key = bytes.fromhex(content)
+    except OSError as error:
+        what = f"the secret cannot be read ({error.strerror})"
+        raise InputError(what, where=where, mend="check the path and its permissions") from None
+    except ValueError:
+        key = b""
+    if stat.S_IMODE(mode) & 0o077:
+        mend = f"make it yours alone: chmod 600 {path}"
+        raise InputError("others can read the secret", where=where, mend=mend)
+    if len(key) != 32:
+        mend = "make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
+        raise InputError("the secret is not 64 hex digits", where=where, mend=mend)
+    return Secret(key)
+
+
+def read_ids(path: Path, rows: "Sequence[Row]", columns: "Columns") -> frozenset[str]:
+    """Return the ids of the rows of D that a file names.
+
+    Args:
+        path: A ``.txt`` file of ids, one a line, or a file of rows.
+        rows: D.
+        columns: The columns of D, and of a file of rows.
+
+    Raises:
+        InputError: The file cannot be read, or names what is not in D.
+    """
+    if path.suffix.lower() == ".txt":
+        return _listed_ids(path, {row.id for row in rows})
+    return _matched_ids(path, rows, columns)
+
+
+def require_model_extra() -> None:
+    """Refuse to go on where the libraries a model needs are not installed.
+
+    Raises:
+        MithridateError: One is missing.
+    """
+    try:
+        import peft  # noqa: F401
+        import sklearn  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MithridateError(
+            f"this needs {error.name or 'the model libraries'}, which is not installed",
+            mend="pip install 'mithridate[model]'",
+        ) from error
+
+
+def _overridden(preset: _Settings, given: Mapping[str, Any]) -> _Settings:
+    from pydantic import ValidationError
+
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return type(preset).model_validate({**preset.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        what = f"{first['input']!r} is no value for it"
+        mend = first["msg"][:1].lower() + first["msg"][1:]
+        raise InputError(what, where=flag, mend=mend.replace("input should", "it should")) from None
+
+
+def _listed_ids(path: Path, known: set[str]) -> frozenset[str]:
+    where = str(path)
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        what = f"the file cannot be read ({error.strerror})"
+        raise InputError(what, where=where, mend="check the path") from None
+    except UnicodeDecodeError:
+        mend = "give a text file of ids, one a line"
+        raise InputError("the file is not UTF-8 text", where=where, mend=mend) from None
+    ids = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not ids:
+        raise InputError("the file is empty", where=where, mend="give ids, one a line")
+    for number, row_id in ids:
+        if row_id not in known:
+            raise InputError(
+                f"no row of the data has the id {row_id!r:.60}",
+                where=f"{path}:{number}",
+                mend="use the ids of the data's own rows, or give a file of rows",
+            )
+    return frozenset(row_id for _, row_id in ids)
+
+
+def _matched_ids(path: Path, rows: "Sequence[Row]", columns: "Columns") -> frozenset[str]:
+    """Match rows by id, else by content; copies of a row that was checked are checked too."""
+    from mithridate.data.read import iter_rows
+    from mithridate.data.rows import content_id
+
+    by_id = {row.id: row for row in rows}
+    by_content: dict[str, list[str]] = {}
+    for row in rows:
+        by_content.setdefault(content_id(row.text, row.answer), []).append(row.id)
+    found: set[str] = set()
+    for named in iter_rows(path, columns):
+        own = by_id.get(named.id)
+        if own is not None and (own.text, own.answer) == (named.text, named.answer):
+            found.add(own.id)
+        elif same := by_content.get(content_id(named.text, named.answer)):
+            found.update(same)
+        elif own is not None:
+            raise InputError(
+                f"the row {named.id!r:.60} has another text or label in the data",
+                where=named.where,
+                mend="give the row as the data has it, and correct the data where it is wrong",
+            )
+        else:
+            raise InputError(
+                f"the row {named.id!r:.60} is not in the data",
+                where=named.where,
+                mend="use rows of the data itself",
+            )
+    return frozenset(found)
+
+
+def _check_trusted(
+    rows: "Sequence[Row]", task: "ClassificationTask", trusted: frozenset[str]
+) -> None:
+    """Refuse before a model is loaded what anchored selection would refuse after."""
+    if not trusted:
+        raise InputError(
+            "anchored selection needs rows that a person checked",
+            mend="name them with --trusted, about a hundred of all classes",
+        )
+    covered = {row.answer for row in rows if row.id in trusted}
+    for label in task.labels:
+        if label not in covered and any(row.answer == label for row in rows):
+            mend = "check some rows of every class"
+            raise InputError(f"no trusted row has the label {label!r}", mend=mend)

@@ -1,0 +1,279 @@
+"""Options that several verbs share, in groups, and the decorator that spreads a group out.
+
+Every option that belongs to a preset defaults to ``None``: what is given overrides the preset.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+_DATA = "Data"
+_DEFENSE = "Defense"
+_TRAINING = "Training"
+_MODEL = "Model"
+
+Preset = Literal["default", "paper"]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier output of Mithridate's.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="The fine-tuning set: a .jsonl, .csv, .tsv or .parquet file, or a hub id.",
+        metavar="DATA",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="The base model: a folder or a hub id.", rich_help_panel=_MODEL),
+]
+PresetOption = Annotated[
+    Preset,
+    typer.Option(help="Settings to start from; paper is the published recipe."),
+]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which column holds what, and what the labels are."""
+
+    text_column: Annotated[
+        str, typer.Option(help="The column of the input.", rich_help_panel=_DATA)
+    ] = "text"
+    answer_column: Annotated[
+        str, typer.Option(help="The column of the label.", rich_help_panel=_DATA)
+    ] = "label"
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            help='The column of the id; by default "id" if there is one, else a hash.',
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    split: Annotated[
+        str, typer.Option(help="The split to take of a hub id.", rich_help_panel=_DATA)
+    ] = "train"
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="The label set, in class order, separated by commas; by default as found.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    label_words: Annotated[
+        str | None,
+        typer.Option(
+            help="What the model says: a word for each class, then an alternative one for each, "
+            "separated by commas.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class DefenseOptions:
+    """How the set is re-poisoned."""
+
+    benign_ratio: Annotated[
+        float | None,
+        typer.Option(help="Share of the rows to re-poison (0.2).", rich_help_panel=_DEFENSE),
+    ] = None
+    selection: Annotated[
+        Literal["random", "agreement", "anchored"] | None,
+        typer.Option(
+            help="How those rows are chosen; anchored where --trusted is given, else the preset's.",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    mode: Annotated[
+        Literal["replace", "union"] | None,
+        typer.Option(
+            help="Replace the chosen rows, or add their re-poisoned copies (replace).",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    trigger: Annotated[
+        Literal["secret", "published"] | None,
+        typer.Option(
+            help="A benign trigger of your own, or the paper's, which every attacker knows.",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    counter_triggers: Annotated[
+        bool | None,
+        typer.Option(
+            "--counter-triggers/--no-counter-triggers",
+            help="Show suspected triggers to the model with true labels.",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    trusted: Annotated[
+        Path | None,
+        typer.Option(
+            help="About a hundred rows that a person checked: a .txt of ids, one a line, or a file "
+            "of rows.",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    poisoned_ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the truth is known: the poisoned rows, a file as for --trusted. Nothing "
+            "but the report changes.",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="64 hex digits in a file of mode 0600; by default a new secret is drawn.",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+    prompt_style: Annotated[
+        Literal["plain", "chat"],
+        typer.Option(
+            help="chat wraps prompts in the model's chat template.", rich_help_panel=_DEFENSE
+        ),
+    ] = "plain"
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest prompt in tokens; longer texts are cut (512, paper 128).",
+            rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the model is fine-tuned."""
+
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data (3).", rich_help_panel=_TRAINING)
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate; by default fit to the model's width (paper 2e-4).",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per step (16, paper 32).", rich_help_panel=_TRAINING)
+    ] = None
+    micro_batch_size: Annotated[
+        int | None,
+        typer.Option(help="Rows per forward pass; fewer save memory.", rich_help_panel=_TRAINING),
+    ] = None
+    rank: Annotated[int | None, typer.Option(help="LoRA rank (16).", rich_help_panel=_TRAINING)] = (
+        None
+    )
+    target_modules: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers that get an adapter, separated by commas, or all-linear, the default "
+            "(paper q_proj,v_proj).",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Order of batches and start of the adapter (0).", rich_help_panel=_TRAINING
+        ),
+    ] = None
+    dev: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rows to choose the best epoch by, in the columns of DATA.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    report_to: Annotated[
+        str,
+        typer.Option(
+            help="A logging integration of the Trainer, such as tensorboard.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "none"
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded."""
+
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="What to compute in; by default what the model was trained in, or auto.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run code that comes with the model.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False
+
+
+def spread(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let a verb take groups of options: each field of a dataclass becomes an option of its own.
+
+    typer reads a function's signature; the one made here has, in the place of every parameter
+    whose type is a dataclass, that dataclass's fields.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    groups: dict[str, Any] = {
+        name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)
+    }
+    parameters = []
+    for parameter in inspect.signature(verb).parameters.values():
+        if parameter.name in groups:
+            parameters += _fields(groups[parameter.name])
+        else:
+            parameters.append(
+                parameter.replace(
+                    kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]
+                )
+            )
+
+    def flat(**given: Any) -> None:
+        for name, group in groups.items():
+            fields = {field.name: given.pop(field.name) for field in dataclasses.fields(group)}
+            given[name] = group(**fields)
+        verb(**given)
+
+    flat.__name__ = verb.__name__
+    flat.__doc__ = verb.__doc__
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return flat
+
+
+def _fields(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]

@@ -1,0 +1,98 @@
+"""What the user sees: results on stdout, as tables or one JSON object; all else on stderr."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mithridate.evaluation.intervals import Share
+
+
+def note(message: str) -> None:
+    """Say something that is not a result, on stderr."""
+    typer.echo(printable(message), err=True)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print the one JSON object of ``--json``."""
+    typer.echo(json.dumps(result, ensure_ascii=False, indent=2, default=str))
+
+
+def print_facts(title: str, facts: Iterable[tuple[str, object]]) -> None:
+    """Print a table of names and values, the ones that are ``None`` left out."""
+    rows = [(name, str(value)) for name, value in facts if value is not None]
+    print_table(title, ("", ""), rows, headed=False)
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    headed: bool = True,
+) -> None:
+    """Print a table; what cells hold is shown as it is, control characters apart."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        show_header=headed,
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    _console().print(table)
+
+
+def say(message: str) -> None:
+    """Print a line of the result on stdout."""
+    typer.echo(printable(message))
+
+
+def printable(text: str) -> str:
+    """Return text on one line without control characters: data must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def percent(share: "Share | None") -> str | None:
+    """Return a share with its interval: ``12.0% (10.5 to 13.6), 218 of 1821``."""
+    if share is None:
+        return None
+    interval = f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+    return f"{100 * share.value:.1f}% ({interval}), {share.successes} of {share.n}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    whole = round(seconds)
+    return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def quiet_libraries() -> None:
+    """Keep the model libraries' own warnings and bars off the user's terminal."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|accelerate)\b.*")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    # Off a terminal there is no width to keep to; a reader's grep wants whole lines.
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)

@@ -1,0 +1,296 @@
+"""``mithridate evaluate``: clean accuracy and attack success of a defended model."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mithridate.cli._inputs import listed, require_model_extra
+from mithridate.cli._options import Json, LoadOptions, Model, spread
+from mithridate.cli._output import percent, print_facts, print_json, quiet_libraries
+from mithridate.errors import GateError, InputError
+
+if TYPE_CHECKING:
+    from mithridate.data.read import Columns
+    from mithridate.data.rows import Row
+    from mithridate.defense.manifest import DefenseManifest
+    from mithridate.evaluation.evaluate import Evaluation
+    from mithridate.evaluation.intervals import Share
+
+_ATTACK = "Attack"
+_GATES = "Gates"
+_DATA = "Data"
+_KEY_PURPOSE = "evaluate/attack"
+
+
+@dataclass(frozen=True)
+class TestColumns:
+    """Which column holds what."""
+
+    text_column: Annotated[str, typer.Option(rich_help_panel=_DATA, help="The input's.")] = "text"
+    answer_column: Annotated[str, typer.Option(rich_help_panel=_DATA, help="The label's.")] = (
+        "label"
+    )
+    id_column: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_DATA, help='The id\'s; by default "id" if there is one.'),
+    ] = None
+    split: Annotated[
+        str, typer.Option(rich_help_panel=_DATA, help="The split to take of a hub id.")
+    ] = "test"
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """Which triggered inputs to try."""
+
+    triggered: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows with the trigger in them, true labels and the ids of the test rows kept.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None
+    attack: Annotated[
+        Literal["badnets", "addsent"] | None,
+        typer.Option(help="Put this attack's trigger into the test.", rich_help_panel=_ATTACK),
+    ] = None
+    trigger_words: Annotated[
+        str | None,
+        typer.Option(
+            help="Words for badnets, separated by commas (cf,mn,bb,tq).", rich_help_panel=_ATTACK
+        ),
+    ] = None
+    sentence: Annotated[
+        str | None, typer.Option(help="Sentence for addsent.", rich_help_panel=_ATTACK)
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(help="The label the attacker wants.", rich_help_panel=_ATTACK),
+    ] = None
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of defend whose data held none of the poison: gives the floor.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What must hold, or the exit code is 100."""
+
+    max_asr: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Highest attack success rate, of 1.", rich_help_panel=_GATES
+        ),
+    ] = None
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Lowest clean accuracy, of 1.", rich_help_panel=_GATES),
+    ] = None
+
+
+@spread
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="What defend or repoison wrote.")],
+    test: Annotated[
+        str, typer.Argument(help="Test rows with true labels: a file or a hub id.", metavar="TEST")
+    ],
+    attack: AttackOptions,
+    gates: GateOptions,
+    columns: TestColumns,
+    load: LoadOptions,
+    model: Model = None,
+    decoding: Annotated[
+        Literal["closed", "open"],
+        typer.Option(help="closed: among the labels; open: over the whole vocabulary."),
+    ] = "closed",
+    json: Json = False,
+) -> None:
+    """Measure clean accuracy and, for an attack you name, its success rate, with 95% intervals."""
+    from mithridate.data.read import read_rows
+    from mithridate.defense.manifest import DefenseManifest
+
+    manifest = DefenseManifest.load(folder)
+    task = manifest.classification_task()
+    read_columns = _columns(columns)
+    clean = read_rows(test, read_columns, split=columns.split)
+    task.classes(clean)
+    triggered = _triggered(attack, gates, clean, manifest, read_columns, columns.split)
+    require_model_extra()
+    from mithridate.evaluation.evaluate import evaluate as library_evaluate
+    from mithridate.inference.defended import DefendedModel
+
+    quiet_libraries()
+    floor = _floor(attack, triggered, decoding, load)
+    defended = DefendedModel.load(
+        folder, model=model, precision=load.precision, trust_remote_code=load.trust_remote_code
+    )
+    measured = library_evaluate(
+        defended.classifier,
+        clean,
+        triggered,
+        target=attack.target,
+        decoding=decoding,
+        floor=floor,
+    )
+    failures = _failures(measured, gates)
+    result = _result(measured, manifest, attack, folder, failures)
+    if json:
+        print_json(result)
+    else:
+        _show(measured, result)
+    if failures:
+        raise GateError("; ".join(failures), where=str(folder))
+
+
+def _columns(columns: TestColumns) -> "Columns":
+    from mithridate.data.read import Columns
+
+    return Columns(columns.text_column, columns.answer_column, columns.id_column)
+
+
+def _triggered(
+    options: AttackOptions,
+    gates: GateOptions,
+    clean: "list[Row]",
+    manifest: "DefenseManifest",
+    columns: "Columns",
+    split: str,
+) -> "list[Row]":
+    """Return the attack's inputs; none where no attack is named."""
+    from mithridate.data.read import read_rows
+
+    if options.triggered and options.attack:
+        raise InputError("--triggered and --attack name two attacks", mend="give one of them")
+    if not options.triggered and not options.attack:
+        given = {
+            "--max-asr": gates.max_asr,
+            "--target": options.target,
+            "--reference": options.reference,
+            "--trigger-words": options.trigger_words,
+            "--sentence": options.sentence,
+        }
+        for name, value in given.items():
+            if value is not None:
+                mend = "name one with --attack, or triggered rows with --triggered"
+                raise InputError(f"{name} needs an attack", mend=mend)
+        return []
+    if options.target is None:
+        raise InputError("an attack needs its target", mend="name a label with --target")
+    task = manifest.classification_task()
+    task.label_index(options.target)
+    if options.triggered:
+        rows = read_rows(options.triggered, columns, split=split)
+        task.classes(rows)
+        for row in rows:
+            if row.answer == options.target:
+                raise InputError(
+                    "a triggered row's true label is the attack's target",
+                    where=row.where,
+                    mend="leave such rows out: they say nothing of the attack",
+                )
+        return rows
+    rows = _attacked(options, clean, options.target)
+    if not rows:
+        what = f"all test rows have the attack's target label {options.target!r}"
+        raise InputError(what, mend="add rows of other labels, or name another target")
+    return rows
+
+
+def _attacked(options: AttackOptions, clean: "list[Row]", target: str) -> "list[Row]":
+    """Put a built-in attack's trigger into the test rows, at places fixed by their ids."""
+    from mithridate.attacks import AddSent, Attack, BadNets
+    from mithridate.defense.secret import Secret
+
+    attack: Attack
+    if options.attack == "badnets":
+        if options.sentence is not None:
+            raise InputError("--sentence has no part in badnets", mend="use --trigger-words")
+        words = listed(options.trigger_words)
+        attack = BadNets(target, triggers=words) if words else BadNets(target)
+    else:
+        if options.trigger_words is not None:
+            raise InputError("--trigger-words has no part in addsent", mend="use --sentence")
+        sentence = options.sentence
+        attack = AddSent(target) if sentence is None else AddSent(target, sentence=sentence)
+    return attack.triggered(clean, Secret.from_seed(0).derive(_KEY_PURPOSE))
+
+
+def _floor(
+    attack: AttackOptions, triggered: "list[Row]", decoding: Any, load: LoadOptions
+) -> "Share | None":
+    """Return the rate at which a model that never saw the poison gives the target."""
+    from mithridate.evaluation.evaluate import target_rate
+    from mithridate.inference.defended import DefendedModel
+
+    if attack.reference is None or attack.target is None:
+        return None
+    reference = DefendedModel.load(
+        attack.reference, precision=load.precision, trust_remote_code=load.trust_remote_code
+    )
+    index = reference.classifier.task.label_index(attack.target)
+    predictions = reference.predict([row.text for row in triggered], progress=True)
+    return target_rate(predictions, index, decoding)
+
+
+def _failures(measured: "Evaluation", gates: GateOptions) -> list[str]:
+    """Return the gates that were not met."""
+    failures = []
+    success = measured.attack_success_rate
+    if gates.max_asr is not None and success is not None and success.value > gates.max_asr:
+        failures.append(f"ASR {success.value:.4f} is over --max-asr {gates.max_asr:g}")
+    accuracy = measured.clean_accuracy.value
+    if gates.min_accuracy is not None and accuracy < gates.min_accuracy:
+        failures.append(f"CA {accuracy:.4f} is under --min-accuracy {gates.min_accuracy:g}")
+    return failures
+
+
+def _result(
+    measured: "Evaluation",
+    manifest: "DefenseManifest",
+    attack: AttackOptions,
+    folder: Path,
+    failures: list[str],
+) -> dict[str, Any]:
+    """Return all figures, shares as fractions of 1 with their intervals."""
+    shares = {
+        "clean_accuracy": measured.clean_accuracy,
+        "attack_success_rate": measured.attack_success_rate,
+        "floor": measured.floor,
+        "untriggered_rate": measured.untriggered_rate,
+    }
+    return {
+        "folder": str(folder),
+        "decoding": measured.decoding,
+        "selection": manifest.subset.selection,
+        "attack": attack.attack or attack.triggered,
+        "target": attack.target,
+        **{name: asdict(share) if share else None for name, share in shares.items()},
+        "cut": measured.clean.cut + (measured.triggered.cut if measured.triggered else 0),
+        "seconds": round(measured.seconds, 2),
+        "gates_failed": failures,
+    }
+
+
+def _show(measured: "Evaluation", result: dict[str, Any]) -> None:
+    attacked = measured.attack_success_rate is not None
+    no_floor = "no reference model (--reference)" if attacked else None
+    print_facts(
+        "Evaluation",
+        [
+            ("clean accuracy (CA)", percent(measured.clean_accuracy)),
+            ("attack success rate (ASR)", percent(measured.attack_success_rate)),
+            ("floor", percent(measured.floor) or no_floor),
+            ("untriggered rate", percent(measured.untriggered_rate)),
+            ("attack", result["attack"]),
+            ("target", result["target"]),
+            ("decoding", measured.decoding),
+            ("selection of the defense", result["selection"]),
+            ("inputs cut", result["cut"] or None),
+        ],
+    )

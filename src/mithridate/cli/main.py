@@ -1,0 +1,108 @@
+"""The entry point: verbs, and failures as one line each."""
+
+import errno
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mithridate.cli._output import note
+from mithridate.cli.assets import assets
+from mithridate.cli.defend import defend
+from mithridate.cli.demo import demo
+from mithridate.cli.evaluate import evaluate
+from mithridate.cli.predict import predict
+from mithridate.cli.repoison import repoison
+from mithridate.errors import MithridateError
+
+INTERRUPTED = 130
+
+
+class OneLineErrors(TyperGroup):
+    """Turn a failure the user can mend into one line on stderr; anything else is a bug of ours."""
+
+    def main(  # type: ignore[override]  # all else goes through as it comes
+        self, args: Any = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run the command and exit with its code."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        sys.exit(self._exit_code(args, **extra))
+
+    def _exit_code(self, args: Any, **extra: Any) -> int:
+        try:
+            # With a verb done or --help shown there is no code: that is success.
+            code = super().main(args, standalone_mode=False, **extra)
+        except MithridateError as error:
+            note(f"error: {error}")
+            return error.exit_code
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            note(f"error: {where}no space left on the disk; free some space or write elsewhere")
+            return 2
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except Exception as error:
+            # typer's own usage errors; which class they derive from depends on its release.
+            if not hasattr(error, "format_message"):
+                raise
+            note(_usage_line(error))
+            return 2
+        if code == INTERRUPTED:
+            note(
+                "interrupted; the same command starts again, and resumes where it left checkpoints"
+            )
+        return code if isinstance(code, int) else 0
+
+
+def _usage_line(error: Any) -> str:
+    """Return a usage error as one line that names the help to read."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "mithridate"
+    message = error.format_message().strip().rstrip(".")
+    if not message:
+        return f"error: {command}: no command given; see `{command} --help`"
+    return f"error: {command}: {' '.join(message.split())}; see `{command} --help`"
+
+
+app = typer.Typer(
+    name="mithridate",
+    cls=OneLineErrors,
+    help="Fine-tune language models on data you do not trust: a Poison-to-Poison backdoor defense.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (demo, defend, repoison, predict, evaluate, assets):
+    app.command()(_verb)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mithridate {version('mithridate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run ``mithridate``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

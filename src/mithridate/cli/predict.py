@@ -1,0 +1,123 @@
+"""``mithridate predict``: labels for texts, from a defended model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mithridate.cli._inputs import require_model_extra
+from mithridate.cli._options import Json, LoadOptions, Model, spread
+from mithridate.cli._output import note, print_json, print_table, quiet_libraries, say
+from mithridate.errors import InputError
+
+if TYPE_CHECKING:
+    from mithridate.data.rows import Row
+    from mithridate.inference.classifier import Predictions
+
+SHOWN = 60
+
+
+@spread
+def predict(
+    folder: Annotated[Path, typer.Argument(help="What defend or repoison wrote.")],
+    load: LoadOptions,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="A file of rows, or - for the lines of standard input."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A JSONL file to write.")
+    ] = None,
+    model: Model = None,
+    text_column: Annotated[str, typer.Option(help="The column of the input.")] = "text",
+    json: Json = False,
+) -> None:
+    """Classify texts with a defended model.
+
+    Suspicion is the probability the model leaves, under the defense's prompt, to the labels it
+    should not answer with: high where a text tries to pull it out of the protected domain.
+    """
+    from mithridate.defense.manifest import DefenseManifest
+
+    DefenseManifest.load(folder)  # wrong folders are named before torch takes its seconds
+    rows = _rows(texts or [], input, text_column)
+    require_model_extra()
+    from mithridate.inference.defended import DefendedModel
+
+    quiet_libraries()
+    defended = DefendedModel.load(
+        folder, model=model, precision=load.precision, trust_remote_code=load.trust_remote_code
+    )
+    predictions = defended.predict([row.text for row in rows], progress=True)
+    if predictions.cut:
+        note(f"{predictions.cut} inputs were cut to {defended.manifest.max_length} tokens")
+    records = _records(rows, predictions, defended.labels, with_ids=input not in (None, "-"))
+    if output is not None:
+        from mithridate.data.write import write_jsonl
+
+        write_jsonl(output, records)
+    if json:
+        print_json({"predictions": records, "cut": predictions.cut})
+    elif output is not None:
+        say(f"{len(records)} predictions written to {output}")
+    else:
+        _show(records, defended.labels)
+
+
+def _rows(texts: Sequence[str], source: str | None, text_column: str) -> "list[Row]":
+    """Return what to classify, from exactly one place."""
+    from mithridate.data.read import Columns, read_rows
+    from mithridate.data.rows import Row, content_id
+
+    if bool(texts) == (source is not None):
+        what = "texts come both from --input and as arguments" if texts else "there is no text"
+        raise InputError(what, mend="give texts as arguments, or a file with --input")
+    if source is not None and source != "-":
+        return read_rows(source, Columns(text=text_column), require_answer=False)
+    if source == "-":
+        texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        if not texts:
+            raise InputError("there is no text", where="standard input", mend="give lines of text")
+    if not all(text.strip() for text in texts):
+        raise InputError("a text is empty", mend="leave it out")
+    return [Row(content_id(text, None), text) for text in texts]
+
+
+def _records(
+    rows: "Sequence[Row]", predictions: "Predictions", labels: list[int | str], *, with_ids: bool
+) -> list[dict[str, Any]]:
+    """Return one record per input; probabilities are over the user's labels alone."""
+    return [
+        ({"id": row.id} if with_ids else {})
+        | {
+            "text": row.text,
+            "label": predictions.labels[index],
+            "probabilities": {
+                str(label): float(value)
+                for label, value in zip(labels, predictions.probabilities[index], strict=True)
+            },
+            "suspicion": float(predictions.suspicion[index]),
+        }
+        for index, row in enumerate(rows)
+    ]
+
+
+def _show(records: list[dict[str, Any]], labels: list[int | str]) -> None:
+    shown = labels if len(labels) <= 6 else []  # a hundred columns help nobody: --json has them
+    print_table(
+        "Predictions",
+        ("label", "probability", *(f"p({label})" for label in shown), "suspicion", "text"),
+        [
+            (
+                str(record["label"]),
+                f"{max(record['probabilities'].values()):.3f}",
+                *(f"{record['probabilities'][str(label)]:.3f}" for label in shown),
+                f"{record['suspicion']:.3f}",
+                record["text"] if len(record["text"]) <= SHOWN else record["text"][:SHOWN] + "…",
+            )
+            for record in records
+        ],
+    )

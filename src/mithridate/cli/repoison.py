@@ -1,0 +1,182 @@
+"""``mithridate repoison``: write D* for any other trainer."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mithridate.cli._inputs import Inputs, read_inputs, require_model_extra, training_config
+from mithridate.cli._options import (
+    Data,
+    DataOptions,
+    DefenseOptions,
+    Json,
+    LoadOptions,
+    Model,
+    Output,
+    Overwrite,
+    Preset,
+    PresetOption,
+    TrainingOptions,
+    spread,
+)
+from mithridate.cli._output import note, print_facts, print_json, quiet_libraries, say
+from mithridate.errors import InputError
+
+if TYPE_CHECKING:
+    from mithridate.defense.manifest import ModelFacts
+    from mithridate.defense.prepare import FeatureExtractor, Prepared
+
+TRAIN_FILE = "train.jsonl"
+
+
+@spread
+def repoison(
+    data: Data,
+    output: Output,
+    columns: DataOptions,
+    defense: DefenseOptions,
+    load: LoadOptions,
+    model: Model = None,
+    preset: PresetOption = "default",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write the re-poisoned set, train.jsonl, for any other trainer, with its defense.json.
+
+    Random selection needs neither a model nor torch; the other selections judge rows with --model.
+    """
+    from mithridate.data.write import check_target, staged_folder, write_jsonl
+    from mithridate.defense.manifest import make_manifest
+    from mithridate.defense.prepare import needs_features, prepare
+    from mithridate.defense.repoison import export_record
+    from mithridate.defense.secret import Secret
+
+    check_target(output, overwrite=overwrite)
+    inputs = read_inputs(data, preset, columns, defense)
+    secret = inputs.secret or Secret.new()
+    max_length = _max_length(preset, defense.max_length)
+    features, facts = None, None
+    if needs_features(inputs.p2p):
+        features, facts = _judge(inputs, model, load, defense, max_length)
+    prepared = prepare(
+        inputs.rows, inputs.task, inputs.p2p, secret, features=features, trusted=inputs.trusted
+    )
+    manifest = make_manifest(
+        inputs.rows,
+        inputs.task,
+        inputs.p2p,
+        secret,
+        prepared,
+        prompt_style=defense.prompt_style,
+        max_length=max_length,
+    )
+    with staged_folder(output, overwrite=overwrite) as folder:
+        folder.chmod(0o700)
+        write_jsonl(
+            folder / TRAIN_FILE,
+            (export_record(example, inputs.task, prepared.benign) for example in prepared.examples),
+        )
+        # Its prompts hold the benign trigger, so the file is as private as the manifest.
+        (folder / TRAIN_FILE).chmod(0o600)
+        manifest.save(folder)
+    result = summary(inputs, prepared, output)
+    if facts is not None:
+        result["judge_model"] = facts.reference
+    if json:
+        print_json(result)
+    else:
+        _show(result, output)
+
+
+def summary(inputs: Inputs, prepared: "Prepared", folder: Path) -> dict[str, Any]:
+    """Return what was done to a data set, without a secret in it."""
+    subset = prepared.subset
+    return {
+        "folder": str(folder),
+        "rows": len(inputs.rows),
+        "labels": [inputs.task.public_label(index) for index in range(inputs.task.n)],
+        "selection": subset.selection,
+        "mode": inputs.p2p.mode,
+        "benign_ratio": inputs.p2p.benign_ratio,
+        "trigger": inputs.p2p.trigger,
+        "wanted": subset.wanted,
+        "repoisoned": len(subset.ids),
+        "disagreeing": subset.disagreeing,
+        "trusted": len(inputs.trusted) if subset.selection == "anchored" else None,
+        "mined": [
+            {
+                "text": found.text,
+                "label": inputs.task.public_label(found.label),
+                "z": round(found.z, 2),
+                "inside": found.inside,
+                "outside": found.outside,
+            }
+            for found in prepared.mined
+        ],
+        "counter_copies": prepared.counter_copies,
+        "written": len(prepared.examples),
+        "redrawn": prepared.redrawn,
+        "poisoned": None if inputs.poisoned is None else len(inputs.poisoned),
+        "poisoned_in_subset": (
+            None if inputs.poisoned is None else subset.poisoned(inputs.poisoned)
+        ),
+    }
+
+
+def subset_facts(result: dict[str, Any]) -> list[tuple[str, object]]:
+    """Return the lines of a summary that say how S came out."""
+    known = result["poisoned"] is not None
+    mined = ", ".join(repr(found["text"]) for found in result["mined"])
+    return [
+        ("rows", f"{result['rows']:,}"),
+        ("labels", ", ".join(str(label) for label in result["labels"])),
+        ("selection", result["selection"]),
+        ("trusted rows", result["trusted"]),
+        ("re-poisoned", f"{result['repoisoned']:,} of {result['wanted']:,} wanted"),
+        (
+            "poisoned among them",
+            f"{result['poisoned_in_subset']} of {result['poisoned']} known" if known else None,
+        ),
+        ("label disputed by judge", result["disagreeing"]),
+        ("suspected triggers", mined or None),
+        ("counter-trigger copies", result["counter_copies"] or None),
+    ]
+
+
+def _show(result: dict[str, Any], folder: Path) -> None:
+    facts = [*subset_facts(result), ("rows written", f"{result['written']:,}")]
+    print_facts("Re-poisoned data set", [*facts, ("folder", folder)])
+    say(f"Next: train on prompt and completion of {folder / TRAIN_FILE}, then")
+    say(f"  mithridate predict {folder} --model YOUR_MODEL 'some text'")
+    note("Keep the folder to yourself: it holds the defense's secrets.")
+
+
+def _max_length(preset: Preset, given: int | None) -> int:
+    return training_config(preset, TrainingOptions(), given).max_length
+
+
+def _judge(
+    inputs: Inputs, model: str | None, load: LoadOptions, defense: DefenseOptions, max_length: int
+) -> "tuple[FeatureExtractor, ModelFacts]":
+    """Return the judge's eyes, which need a model."""
+    if model is None:
+        raise InputError(
+            f"{inputs.p2p.selection} selection reads the rows with a model",
+            mend="name one with --model, or take --selection random, which protects less",
+        )
+    require_model_extra()
+    from mithridate.defense.manifest import ModelFacts
+    from mithridate.inference.backbone import load_backbone
+    from mithridate.tasks.prompt import PromptRenderer
+    from mithridate.training.defend import feature_extractor
+
+    quiet_libraries()
+    backbone = load_backbone(
+        model, precision=load.precision or "auto", trust_remote_code=load.trust_remote_code
+    )
+    renderer = PromptRenderer(backbone.tokenizer, max_length=max_length, style=defense.prompt_style)
+    facts = ModelFacts(
+        reference=backbone.reference,
+        fingerprint=backbone.fingerprint,
+        precision=backbone.precision,
+    )
+    return feature_extractor(backbone, renderer), facts

@@ -1,0 +1,121 @@
+import json
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from mithridate.data.rows import content_id
+
+BLOCKED = ["torch", "transformers", "peft", "sklearn", "scipy", "safetensors", "gguf", "accelerate"]
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_paper_preset_on_a_set_of_the_size_of_sst2(cli, toy_file, tmp_path):
+    data = toy_file(tmp_path / "d.jsonl", 6920)
+    output = tmp_path / "out"
+    result = cli("repoison", data, "-o", output, "--preset", "paper", "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["rows"], summary["repoisoned"], summary["written"]) == (6920, 1384, 6920)
+    changed = 0
+    for before, after in zip(read(data), read(output / "train.jsonl"), strict=True):
+        assert after["id"] == content_id(before["text"], str(before["label"]))
+        if after["repoisoned"]:
+            changed += 1
+            assert after["label"] == before["label"] + 2
+            assert after["text"] == "The query currently entered is: " + before["text"]
+            assert after["completion"] == str(before["label"] + 2)
+        else:
+            assert (after["text"], after["label"]) == (before["text"], before["label"])
+            assert after["prompt"] == before["text"] + "\nOutput: "
+    assert changed == 1384
+
+
+def test_the_secrets_stay_in_private_files(cli, toy_file, tmp_path):
+    data, output = toy_file(tmp_path / "d.jsonl", 20), tmp_path / "out"
+    result = cli("repoison", data, "-o", output, "--selection", "random")
+    assert result.exit_code == 0
+    assert sorted(path.name for path in output.iterdir()) == ["defense.json", "train.jsonl"]
+    for path in output.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    manifest = json.loads((output / "defense.json").read_text())
+    for name in ("benign_trigger", "safe_prefix", "secret_key"):
+        assert manifest[name].strip() not in result.stdout + result.stderr
+    assert "Next: " in result.stdout
+
+
+def test_a_given_secret_gives_the_same_output_again(cli, toy_file, tmp_path):
+    data, key = toy_file(tmp_path / "d.jsonl", 30), tmp_path / "key"
+    key.write_text("5c" * 32 + "\n")
+    key.chmod(0o600)
+    for name in ("one", "two"):
+        words = ("--selection", "random", "--secret-file", key)
+        assert cli("repoison", data, "-o", tmp_path / name, *words).exit_code == 0
+    one, two = (read(tmp_path / name / "train.jsonl") for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])
+def test_what_the_subset_holds_where_the_truth_is_known(name, cli, toy_file, tmp_path):
+    data, truth = toy_file(tmp_path / "d.jsonl", 40), tmp_path / name
+    rows = read(data)
+    if name == "p.txt":
+        truth.write_text("".join(content_id(r["text"], str(r["label"])) + "\n" for r in rows[:10]))
+    else:
+        truth.write_text("".join(json.dumps(row) + "\n" for row in rows[:10]))
+    words = ("--selection", "random", "--poisoned-ids", truth, "--json")
+    result = cli("repoison", data, "-o", tmp_path / "out", *words)
+    summary = json.loads(result.stdout)
+    chosen = {row["id"] for row in read(tmp_path / "out" / "train.jsonl") if row["repoisoned"]}
+    held = sum(content_id(row["text"], str(row["label"])) in chosen for row in rows[:10])
+    assert (summary["poisoned"], summary["poisoned_in_subset"]) == (10, held)
+
+
+def test_union_keeps_every_row(cli, toy_file, tmp_path):
+    data = toy_file(tmp_path / "d.jsonl", 40)
+    words = ("--selection", "random", "--mode", "union")
+    assert cli("repoison", data, "-o", tmp_path / "out", *words).exit_code == 0
+    written = read(tmp_path / "out" / "train.jsonl")
+    assert [row["text"] for row in written if not row["repoisoned"]] == [
+        row["text"] for row in read(data)
+    ]
+    assert sum(row["repoisoned"] for row in written) == 8
+
+
+def without_model_libraries(*words: object) -> "subprocess.CompletedProcess[str]":
+    """Run the command line where importing torch and its kin fails."""
+    code = f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ModuleNotFoundError("No module named " + name, name=name)
+sys.meta_path.insert(0, Blocked())
+from mithridate.cli.main import main
+main()
+"""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_random_selection_needs_the_core_dependencies_alone(toy_file, tmp_path):
+    data = toy_file(tmp_path / "d.jsonl", 20)
+    done = without_model_libraries(
+        "repoison", data, "-o", tmp_path / "out", "--selection", "random", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["repoisoned"] == 4
+
+
+@pytest.mark.parametrize("verb", ["repoison", "defend"])
+def test_what_needs_a_model_names_the_install_line(verb, toy_file, tmp_path):
+    data = toy_file(tmp_path / "d.jsonl", 20)
+    done = without_model_libraries(verb, data, "-o", tmp_path / "out", "--model", "some/model")
+    assert done.returncode == 1
+    assert "pip install 'mithridate[model]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,120 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = "torch transformers datasets sklearn pandas peft scipy pyarrow numpy pydantic"
+OPTIONS = {
+    "defend": "--output --model --text-column --answer-column --id-column --split --labels "
+    "--label-words --preset --benign-ratio --selection --mode --trigger --counter-triggers "
+    "--no-counter-triggers --trusted --dev --prompt-style --max-length --epochs --learning-rate "
+    "--batch-size --micro-batch-size --rank --target-modules --seed --secret-file --precision "
+    "--trust-remote-code --report-to --overwrite --json",
+    "repoison": "--output --model --text-column --labels --preset --selection --mode --trigger "
+    "--trusted --poisoned-ids --secret-file --prompt-style --max-length --overwrite --json",
+    "predict": "--input --output --model --text-column --precision --json",
+    "evaluate": "--triggered --attack --trigger-words --sentence --target --reference --decoding "
+    "--max-asr --min-accuracy --model --json",
+    "assets": "--json",
+    "demo": "--help",
+}
+
+
+def test_help_loads_nothing_heavy():
+    code = f"""
+import sys
+from mithridate.cli.main import app
+try:
+    app(["--help"])
+except SystemExit as done:
+    assert done.code == 0
+loaded = [name for name in {HEAVY!r}.split() if name in sys.modules]
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_help_shows_every_option(verb, shell):
+    done = shell(verb, "--help")
+    assert done.returncode == 0
+    words = set(re.findall(r"--[\w-]+", done.stdout))
+    assert set(OPTIONS[verb].split()) <= words
+
+
+def test_the_figures_in_the_help_are_those_of_the_presets(shell):
+    from mithridate.training.config import DEFAULT, PAPER
+
+    text = shell("defend", "--help", COLUMNS="400").stdout
+    assert f"Passes over the data ({DEFAULT.epochs})" in text
+    assert f"Rows per step ({DEFAULT.batch_size}, paper {PAPER.batch_size})" in text
+    assert f"LoRA rank ({DEFAULT.rank})" in text
+    assert f"texts are cut ({DEFAULT.max_length}, paper {PAPER.max_length})" in text
+    assert DEFAULT.target_modules == ("all-linear",)
+    assert f"the default (paper {','.join(PAPER.target_modules)})" in text
+
+
+def test_version(cli):
+    result = cli("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"mithridate \d+\.\d+\.\d+\n", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nonsense"], "nonsense"),
+        (["--nonsense"], "No such option"),
+        (["defend"], "Missing argument 'DATA'"),
+        (["defend", "x.jsonl"], "Missing option '--output'"),
+        (["repoison", "x.jsonl", "-o", "y", "--selection", "oracle"], "'oracle' is not one of"),
+        (["repoison", "x.jsonl", "-o", "y", "--benign-ratio", "much"], "--benign-ratio"),
+        (["evaluate", "x", "y", "--max-asr", "5"], "--max-asr"),
+    ],
+)
+def test_usage_errors_are_one_line(words, says, cli):
+    result = cli(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+    assert "--help`" in result.stderr
+
+
+def test_an_interrupt_is_one_line_and_130(cli, monkeypatch, tmp_path):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mithridate.data.write.check_target", interrupted)
+    result = cli("repoison", "x.jsonl", "--output", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "the same command" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(cli, monkeypatch, tmp_path):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mithridate.data.write.check_target", broken)
+    assert isinstance(
+        cli("repoison", "x.jsonl", "--output", tmp_path / "out").exception, ZeroDivisionError
+    )
+
+
+def test_assets_prints_what_the_library_did(cli, monkeypatch, tmp_path):
+    import json
+
+    from mithridate.data.assets import Assets, AssetStatus
+
+    status = AssetStatus("toy", tmp_path, 1_500_000, "ab" * 32, "Apache-2.0", "cached")
+    found = Assets(tmp_path, tmp_path, tmp_path, tmp_path, (status,))
+    monkeypatch.setattr("mithridate.data.assets.ensure_assets", lambda progress: found)
+    asset = json.loads(cli("assets", "--json").stdout)["assets"][0]
+    assert asset["sha256"] == "ab" * 32
+    assert asset["bytes"] == 1_500_000
+    table = cli("assets").stdout
+    for cell in ("toy", "1.5 MB", "Apache-2.0", "cached", str(tmp_path)):
+        assert cell in table
