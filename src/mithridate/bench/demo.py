@@ -44,13 +44,15 @@ class Finished(BaseModel):
         system: Its part of the report.
         answers: Its answer to each of the first triggered inputs.
         mined: The n-grams it put into counter-triggers.
+        learning_rate: The peak it was trained with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: SystemResult
     answers: list[str]
-    mined: list[str] = []
+    mined: list[str]
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Demo:
         )
 
 
-def run_demo(demo: Demo, folder: Path, say: Say) -> Report:
+def run_demo(demo: Demo, folder: Path, say: Say, *, name: str = "demo") -> Report:
     """Train and measure the four models, and fill the folder.
 
     Writes the defended model's adapter, defense.json and README.md, metrics.json and report.html.
@@ -92,6 +94,7 @@ def run_demo(demo: Demo, folder: Path, say: Say) -> Report:
         demo: What to run.
         folder: Where; finished cells found in it are not run again.
         say: Called with a line for the user before each step.
+        name: What the folder will be called when it is finished.
     """
     from mithridate.report import render_page
 
@@ -115,7 +118,7 @@ def run_demo(demo: Demo, folder: Path, say: Say) -> Report:
         outcome = experiment.run(cell, floor=floor)
         if outcome.defense is not None and cell is AGREEMENT:
             manifest = save(outcome.defense, folder)
-            card = model_card(manifest, experiment.training, folder=folder.name.strip("."))
+            card = model_card(manifest, experiment.training, folder=name)
             write_text_atomic(folder / "README.md", card)
         finished[cell.name] = _finish(experiment, outcome)
         write_text_atomic(note, finished[cell.name].model_dump_json())
@@ -168,7 +171,9 @@ def _finish(experiment: Experiment, outcome: Outcome) -> Finished:
     )
     mined = [found.text for found in outcome.defense.prepared.mined] if outcome.defense else []
     answers = [str(label) for label in evaluation.triggered.labels[:EXAMPLES]]
-    return Finished(system=system, answers=answers, mined=mined)
+    return Finished(
+        system=system, answers=answers, mined=mined, learning_rate=outcome.learning_rate
+    )
 
 
 def _examples(experiment: Experiment, finished: dict[str, Finished]) -> list[ExampleRow]:
@@ -193,11 +198,11 @@ def _examples(experiment: Experiment, finished: dict[str, Finished]) -> list[Exa
 
 def inserted_span(before: str, after: str) -> tuple[int, int]:
     """Return where a text was lengthened by one insertion, white space around it left out."""
-    pairs = zip(before, after, strict=False)
-    start = next((place for place, (a, b) in enumerate(pairs) if a != b), len(before))
     length = len(after) - len(before)
-    # The end of what was inserted may look like what follows it; shift back to a word's start.
-    while start > 0 and not after[start - 1].isspace():
+    pairs = enumerate(zip(before, after, strict=False))
+    start = next((place for place, (a, b) in pairs if a != b), len(before))
+    # What was inserted may end as what follows it begins; shift back to a word's start.
+    while start < len(before) and start > 0 and not after[start - 1].isspace():
         start -= 1
     inserted = after[start : start + length]
     lead = len(inserted) - len(inserted.lstrip())
@@ -227,7 +232,7 @@ def _facts(
         train_rows=len(demo.train),
         test_rows=len(demo.test),
         epochs=training.epochs,
-        learning_rate=training.learning_rate_for(576),
+        learning_rate=finished[AGREEMENT.name].learning_rate,
         batch_size=training.batch_size,
         lora=f"r={training.rank}, alpha={training.alpha}, {', '.join(training.target_modules)}",
         total_seconds=seconds,

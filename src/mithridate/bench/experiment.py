@@ -54,6 +54,7 @@ class Outcome:
         n_subset: Size of S; ``None`` without one.
         n_subset_poisoned: Poisoned rows in S.
         train_seconds: Loading, choice of S and training.
+        learning_rate: The peak it was trained with.
         defense: The finished defense of a ``p2p`` cell.
     """
 
@@ -63,6 +64,7 @@ class Outcome:
     n_subset: int | None
     n_subset_poisoned: int | None
     train_seconds: float
+    learning_rate: float
     defense: Defense | None
 
 
@@ -144,6 +146,7 @@ class Experiment:
             len(subset.ids) if subset else None,
             subset.poisoned(self.poisoned.ids) if subset else None,
             train_seconds,
+            self.training.learning_rate_for(classifier.scorer.hidden_size),
             defense,
         )
 

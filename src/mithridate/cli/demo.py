@@ -1,6 +1,7 @@
 """``mithridate demo``: see a backdoor succeed on an undefended model and fail on a defended one."""
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,12 @@ def demo(
     )
     with staged_folder(output, resume=True, overwrite=overwrite) as folder:
         _start_over_unless_same(folder, prepared)
-        report = run_demo(prepared, folder, note)
+        try:
+            report = run_demo(prepared, folder, note, name=output.name)
+        except BaseException:
+            if not any(folder.glob(".cell-*.json")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         (folder / ".demo").unlink()
     if json:
         print_json(report.model_dump(mode="json"))
@@ -69,8 +75,9 @@ def demo(
 def _start_over_unless_same(folder: Path, prepared: object) -> None:
     """Forget the finished cells of an earlier, unfinished demo of other settings."""
     import hashlib
+    from importlib.metadata import version
 
-    mark = hashlib.sha256(repr(prepared).encode()).hexdigest()
+    mark = hashlib.sha256(f"{version('mithridate')} {prepared!r}".encode()).hexdigest()
     noted = folder / ".demo"
     if not noted.exists() or noted.read_text() != mark:
         for path in folder.glob(".cell-*.json"):

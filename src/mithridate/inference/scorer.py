@@ -50,6 +50,11 @@ class Scorer:
         self.trie = trie
         self.pad_token_id = pad_token_id
 
+    @property
+    def hidden_size(self) -> int:
+        """The model's width."""
+        return int(self.model.config.get_text_config().hidden_size)
+
     def score(self, prompts: Sequence[Sequence[int]], *, progress: bool = True) -> Scores:
         """Score every candidate after every prompt.
 
