@@ -9,6 +9,7 @@ where it stopped, and the page headline.md is rendered from the lines.
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -18,9 +19,10 @@ from typing import Any
 
 from mithridate.attacks import BadNets
 from mithridate.bench.experiment import Cell, Experiment, Outcome
-from mithridate.data import default_model_folder, read_rows
+from mithridate.data import default_model_folder, read_rows, write_jsonl, write_text_atomic
 from mithridate.defense.config import P2PConfig
 from mithridate.evaluation.intervals import Share
+from mithridate.inference.backbone import best_device
 from mithridate.training.config import TrainingConfig
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,6 +43,7 @@ def line(experiment: Experiment, outcome: Outcome, arguments: argparse.Namespace
     evaluation, cell = outcome.evaluation, outcome.cell
     record: dict[str, Any] = {
         "suite": "headline",
+        "settings": settings(arguments),
         "cell": cell.name,
         "task": "classification",
         "dataset": Path(arguments.data).name,
@@ -73,12 +76,24 @@ def line(experiment: Experiment, outcome: Outcome, arguments: argparse.Namespace
     record |= {
         "train_seconds": round(outcome.train_seconds, 1),
         "eval_seconds": round(evaluation.seconds, 1),
-        "device": arguments.device_name,
+        "device": device_name(),
         "command": shlex.join(["python", "-m", "benchmarks.headline", *sys.argv[1:]]),
         "version": version("mithridate"),
         "date": datetime.now(UTC).date().isoformat(),
     }
     return record
+
+
+def device_name() -> str:
+    """Return where this runs, in words."""
+    device = best_device()
+    return f"{os.cpu_count()} CPU cores" if device.type == "cpu" else str(device)
+
+
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what makes two runs the same; cells of other settings are run anew."""
+    names = ("rows", "rate", "epochs", "seed", "model")
+    return {"data": Path(arguments.data).name} | {name: getattr(arguments, name) for name in names}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -153,7 +168,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cells", type=int, default=5, help="run the first K cells")
-    parser.add_argument("--device-name", default="2 CPU cores")
+    parser.add_argument("--fresh", action="store_true", help="forget the finished cells")
     parser.add_argument("--name", default="headline", help="name of the results files")
     arguments = parser.parse_args()
     data = Path(arguments.data)
@@ -174,7 +189,8 @@ def main() -> None:
     )
     RESULTS.mkdir(exist_ok=True)
     journal = RESULTS / f"{arguments.name}.jsonl"
-    lines = read_lines(journal)
+    found = [] if arguments.fresh else read_lines(journal)
+    lines = [record for record in found if record["settings"] == settings(arguments)]
     for cell in CELLS[: arguments.cells]:
         if any(record["cell"] == cell.name for record in lines):
             continue
@@ -184,9 +200,8 @@ def main() -> None:
             evaluation = dataclasses.replace(outcome.evaluation, floor=floor)
             outcome = dataclasses.replace(outcome, evaluation=evaluation)
         lines.append(line(experiment, outcome, arguments))
-        with journal.open("a") as stream:
-            stream.write(json.dumps(lines[-1]) + "\n")
-        (RESULTS / f"{arguments.name}.md").write_text(render(lines))
+        write_jsonl(journal, lines)
+        write_text_atomic(RESULTS / f"{arguments.name}.md", render(lines))
     print(render(lines))
 
 

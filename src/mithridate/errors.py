@@ -35,7 +35,7 @@ class InputError(MithridateError):
 
 
 class CollisionError(InputError):
-    """The data already holds the trigger, the safe prefix or an alternative label."""
+    """The data already holds the benign trigger or the safe prefix."""
 
 
 class AssetError(MithridateError):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mithridate.data import Columns, Row, content_id, iter_rows, read_rows, write_jsonl
+from mithridate.data.rows import number_duplicates
 from mithridate.errors import InputError
 
 NASTY = [
@@ -298,3 +299,8 @@ def test_reading_jsonl_imports_nothing_heavy(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_numbered_copies_never_take_an_id_that_is_there():
+    rows = [Row("x", "a"), Row("x", "a"), Row("x-2", "b")]
+    assert [row.id for row in number_duplicates(rows)] == ["x", "x-3", "x-2"]

@@ -11,7 +11,7 @@ from mithridate.defense.repoison import Example, benign_prompt, export_record, r
 from mithridate.defense.secret import PUBLISHED_TRIGGER, Secret
 from mithridate.defense.select import select_random
 from mithridate.errors import CollisionError, InputError
-from mithridate.tasks import ClassificationTask
+from mithridate.tasks import ClassificationTask, PromptRenderer
 
 SECRET = Secret.from_seed(5)
 
@@ -134,3 +134,29 @@ def test_the_published_trigger_in_the_data_stops_the_paper_preset():
     rows = [*rows_of(20), Row("x", f"{PUBLISHED_TRIGGER}film", "1", "d.csv:4")]
     with pytest.raises(CollisionError, match=r"^d\.csv:4"):
         prepare(rows, ClassificationTask.of(rows), PAPER, SECRET)
+
+
+def test_a_subset_without_one_of_the_labels_is_refused():
+    rows = [Row(f"row-{index}", f"text {index}", str(int(index == 0))) for index in range(50)]
+    task = ClassificationTask.of(rows)
+    for seed in range(20):
+        try:
+            prepared = prepare(rows, task, P2PConfig(selection="random"), Secret.from_seed(seed))
+        except InputError as error:
+            assert "--benign-ratio" in str(error)
+            break
+        assert "row-0" in prepared.subset.ids
+    else:
+        pytest.fail("no draw left the rare label out")
+
+
+def test_a_chat_models_export_is_the_prompt_that_prediction_uses(make_tiny_model, load):
+    renderer = PromptRenderer(
+        load(make_tiny_model(7, chat=True)).tokenizer, max_length=64, style="chat"
+    )
+    task = ClassificationTask.of([Row("a", "x", "0"), Row("b", "y", "1")])
+    example = Example("a", "a film", 2, True)
+    benign = benign_prompt("The query: ")
+    record = export_record(example, task, benign, renderer.string)
+    assert record["prompt"] == renderer.string("a film", benign)
+    assert str(record["prompt"]).startswith("<|im_start|>user")

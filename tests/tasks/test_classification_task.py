@@ -16,14 +16,14 @@ def rows_of(*answers):
     return [Row(f"r{index}", f"text {index}", answer) for index, answer in enumerate(answers)]
 
 
-def test_default_words_are_digits_then_letters_then_padded_numbers():
+def test_default_words_are_digits_and_beyond_ten_padded_numbers():
     assert default_label_words(4) == ("0", "1", "2", "3")
-    assert default_label_words(10)[-1] == "9"
-    assert default_label_words(12)[0] == "A"
-    assert default_label_words(26)[-1] == "Z"
-    assert default_label_words(28)[0] == "00"
-    assert default_label_words(28)[-1] == "27"
-    assert default_label_words(200)[7] == "007"
+    assert default_label_words(12)[:2] == ("00", "01")
+    assert default_label_words(200)[-1] == "199"
+    for count in (4, 12, 26, 200):
+        words = default_label_words(count)
+        assert len(set(words)) == count
+        assert not any(a != b and b.startswith(a) for a in words for b in words)
 
 
 @given(st.integers(2, 1200))

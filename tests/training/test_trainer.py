@@ -185,6 +185,38 @@ def test_a_checkpoint_of_other_rows_or_settings_is_never_resumed(tiny, load, tin
             fine_tune(load(tiny_folder), other, config, work_folder=tmp_path, quiet=True)
 
 
+def test_gradient_checkpointing_changes_memory_and_not_the_loss(tiny, load, tiny_folder, tmp_path):
+    samples = samples_of(16, seed=5)
+    runs = [
+        fine_tune(
+            backbone,
+            samples,
+            config_of(gradient_checkpointing=recompute),
+            work_folder=tmp_path / str(recompute),
+            quiet=True,
+        )
+        for backbone, recompute in ((tiny, False), (load(tiny_folder), True))
+    ]
+    left, right = (adapter_of(run) for run in runs)
+    assert all(torch.allclose(left[name], right[name], atol=1e-5) for name in left)
+    assert TrainingConfig().checkpoints_gradients(4096)
+    assert not TrainingConfig().checkpoints_gradients(576)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(5, 4), (3, 2), (64, 8)])
+def test_a_micro_batch_that_does_not_divide_the_batch_drops_no_row(
+    tiny, tmp_path, monkeypatch, asked, used
+):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    sizes = []
+    tiny.model.register_forward_pre_hook(
+        lambda _model, _args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    config = config_of(micro_batch_size=asked)
+    fine_tune(tiny, samples_of(16), config, work_folder=tmp_path, quiet=True)
+    assert sizes == [used] * (16 // used)
+
+
 def test_layers_the_model_does_not_have_are_refused(tiny, tmp_path):
     with pytest.raises(InputError, match="no layers named query_key_value"):
         fine_tune(

@@ -83,10 +83,12 @@ def quiet_libraries() -> None:
     """Keep the model libraries' own warnings and bars off the user's terminal."""
     import warnings
 
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    enable_progress_bars()  # of downloads, which the line above switched off as well
     warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|accelerate)\b.*")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.data.write import staged_folder, write_text_atomic
-from mithridate.errors import MithridateError
 
 if TYPE_CHECKING:
     from mithridate.defense.secret import Secret
@@ -78,7 +77,7 @@ def resumable(
         write_text_atomic(folder / RUN_FILE, json.dumps(record) + "\n", mode=0o600)
         try:
             yield Run(folder, secret, _newest_checkpoint(folder), restarted)
-        except (MithridateError, KeyboardInterrupt):
+        except BaseException:
             if _newest_checkpoint(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -78,7 +78,12 @@ def _rows(texts: Sequence[str], source: str | None, text_column: str) -> "list[R
     if source is not None and source != "-":
         return read_rows(source, Columns(text=text_column), require_answer=False)
     if source == "-":
-        texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        try:
+            texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        except UnicodeDecodeError:
+            raise InputError(
+                "the input is not UTF-8 text", where="standard input", mend="give lines of text"
+            ) from None
         if not texts:
             raise InputError("there is no text", where="standard input", mend="give lines of text")
     if not all(text.strip() for text in texts):

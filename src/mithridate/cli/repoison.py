@@ -22,8 +22,11 @@ from mithridate.cli._output import note, print_facts, print_json, quiet_librarie
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mithridate.defense.manifest import ModelFacts
     from mithridate.defense.prepare import FeatureExtractor, Prepared
+    from mithridate.tasks.prompt import Prompt
 
 TRAIN_FILE = "train.jsonl"
 
@@ -55,6 +58,7 @@ def repoison(
     secret = inputs.secret or Secret.new()
     max_length = _max_length(preset, defense.max_length)
     features, facts = None, None
+    render = _chat_string(model, load, max_length) if defense.prompt_style == "chat" else None
     if needs_features(inputs.p2p):
         features, facts = _judge(inputs, model, load, defense, max_length)
     prepared = prepare(
@@ -73,7 +77,10 @@ def repoison(
         folder.chmod(0o700)
         write_jsonl(
             folder / TRAIN_FILE,
-            (export_record(example, inputs.task, prepared.benign) for example in prepared.examples),
+            (
+                export_record(example, inputs.task, prepared.benign, render)
+                for example in prepared.examples
+            ),
         )
         # Its prompts hold the benign trigger, so the file is as private as the manifest.
         (folder / TRAIN_FILE).chmod(0o600)
@@ -138,6 +145,7 @@ def subset_facts(result: dict[str, Any]) -> list[tuple[str, object]]:
         ),
         ("label disputed by judge", result["disagreeing"]),
         ("suspected triggers", mined or None),
+        ("secrets drawn again", result["redrawn"] or None),
         ("counter-trigger copies", result["counter_copies"] or None),
     ]
 
@@ -152,6 +160,28 @@ def _show(result: dict[str, Any], folder: Path) -> None:
 
 def _max_length(preset: Preset, given: int | None) -> int:
     return training_config(preset, TrainingOptions(), given).max_length
+
+
+def _chat_string(
+    model: str | None, load: LoadOptions, max_length: int
+) -> "Callable[[str, Prompt], str]":
+    """Return what wraps a prompt in the chat template, the same that prediction uses."""
+    if model is None:
+        raise InputError("chat prompts need the model's template", mend="name it with --model")
+    require_model_extra()
+    from transformers import AutoTokenizer
+
+    from mithridate.tasks.prompt import PromptRenderer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=load.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "cannot load the model's tokenizer",
+            where=model,
+            mend="give a local folder or a hub id that can be reached",
+        ) from error
+    return PromptRenderer(tokenizer, max_length=max_length, style="chat").string
 
 
 def _judge(

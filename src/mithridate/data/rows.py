@@ -40,12 +40,16 @@ def number_duplicates(rows: Iterable[Row]) -> list[Row]:
     Rows that share a content id are identical, so which of them is numbered is of no consequence
     and the set of ids does not depend on the order of the rows.
     """
+    rows = list(rows)
+    taken = {row.id for row in rows}
     seen: Counter[str] = Counter()
     numbered = []
     for row in rows:
         seen[row.id] += 1
-        count = seen[row.id]
-        if count > 1:
-            row = Row(f"{row.id}-{count}", row.text, row.answer, row.where)
+        if seen[row.id] > 1:
+            while (new := f"{row.id}-{seen[row.id]}") in taken:
+                seen[row.id] += 1
+            taken.add(new)
+            row = Row(new, row.text, row.answer, row.where)
         numbered.append(row)
     return numbered

@@ -1,7 +1,8 @@
 """Collisions: rows of D that already hold what the defense keeps secret.
 
-A row that holds the benign trigger would be read in the protected domain without having been put
-there; a row that is answered with an alternative label would teach one. Both undo the defense.
+A row that holds the benign trigger or the safe prefix would be read in the protected domain
+without having been put there. An alternative label cannot collide in classification: every answer
+of D must be one of the declared labels, and those map to the original label words alone.
 """
 
 from collections.abc import Callable, Iterable

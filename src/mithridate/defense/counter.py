@@ -61,7 +61,7 @@ def mine_triggers(
     """Return the n-grams that mark disagreeing rows, most significant first, at most 8.
 
     An n-gram is significant if chance would put it into so many of the disagreeing rows with a
-    probability (hypergeometric, exact) below 0.01 over the number of n-grams in the data
+    probability (hypergeometric, exact) below 0.01 over the number of n-grams those rows hold
     (Bonferroni). What has less than half the z of the strongest is left out too: beside a trigger
     (z about 20 in SST-2 with 5% BadNets) stand innocent n-grams that the judge finds hard (z about
     5), and each of them takes room from the trigger. Of n-grams that contain each other the one
@@ -72,15 +72,20 @@ def mine_triggers(
         classes: Their labels, 0..n-1.
         agrees: Shape (rows,): whether the judge agrees with the label.
     """
-    everywhere: Counter[str] = Counter()
     suspects: dict[int, Counter[str]] = {}
     sizes: Counter[int] = Counter()
     for text, label, agreed in zip(texts, classes, agrees, strict=True):
-        grams = _ngrams(text)
-        everywhere.update(grams)
         if not agreed:
-            suspects.setdefault(label, Counter()).update(grams)
+            suspects.setdefault(label, Counter()).update(_ngrams(text))
             sizes[label] += 1
+    # Only what is frequent among suspects is counted everywhere, to spare memory.
+    tests = sum(len(counts) for counts in suspects.values())
+    frequent = {
+        gram for counts in suspects.values() for gram, n in counts.items() if n >= FEWEST_ROWS
+    }
+    everywhere: Counter[str] = Counter()
+    for text in texts:
+        everywhere.update(_ngrams(text) & frequent)
     found = []
     for label, counts in sorted(suspects.items()):
         for gram, inside in counts.items():
@@ -90,7 +95,7 @@ def mine_triggers(
             z = _two_proportion_z(inside, sizes[label], outside, len(texts) - sizes[label])
             found.append(MinedTrigger(gram, label, z, inside, outside))
     strongest = max((trigger.z for trigger in found), default=0.0)
-    level = SIGNIFICANCE / max(1, len(everywhere))
+    level = SIGNIFICANCE / max(1, tests)
     significant = [
         trigger
         for trigger in found

@@ -101,6 +101,7 @@ def prepare(
         subset = _oracle(ids, config, secret, clean_ids)
     else:
         subset = select_random(ids, config.benign_ratio, secret.derive("subset"))
+    _check_every_class(subset, ids, classes, task)
     examples = list(repoison(rows, subset.ids, task, config.mode))
     copies = counter_examples(
         [example for example in examples if example.repoisoned],
@@ -116,6 +117,20 @@ def prepare(
         len(copies),
         redrawn + redrawn_prefix,
     )
+
+
+def _check_every_class(
+    subset: Subset, ids: list[str], classes: list[int], task: ClassificationTask
+) -> None:
+    """Refuse an S that would leave a class without its alternative label."""
+    inside = {label for row_id, label in zip(ids, classes, strict=True) if row_id in subset.ids}
+    missing = sorted(set(classes) - inside)
+    if missing:
+        raise InputError(
+            f"the benign subset of {len(subset.ids)} rows holds none of the label "
+            f"{task.labels[missing[0]]!r}, so the model would not learn to answer with it",
+            mend="raise --benign-ratio, or add rows of that label",
+        )
 
 
 def _judge(

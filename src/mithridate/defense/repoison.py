@@ -1,6 +1,6 @@
 """Re-poisoning: D and a benign subset S in, the re-poisoned dataset D* out."""
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from mithridate.data.rows import Row
@@ -57,19 +57,28 @@ def repoison(
 
 
 def export_record(
-    example: Example, task: ClassificationTask, benign: Prompt
+    example: Example,
+    task: ClassificationTask,
+    benign: Prompt,
+    render: Callable[[str, Prompt], str] | None = None,
 ) -> dict[str, str | int | bool]:
     """Return an example as a record for another trainer.
 
     ``prompt`` and ``completion`` are what TRL, Axolotl and LLaMA-Factory train on, loss on the
     completion alone; ``text`` and ``label`` say the same in the terms of D.
+
+    Args:
+        example: A row of D*.
+        task: The labels.
+        benign: The benign prompt.
+        render: `PromptRenderer.string` of a chat model's renderer; plain prompts need none.
     """
     prompt = benign if example.repoisoned else ORIGINAL_PROMPT
     return {
         "id": example.id,
         "text": prompt.prefix + example.text,
         "label": task.dataset_label(example.label),
-        "prompt": prompt.apply(example.text),
+        "prompt": render(example.text, prompt) if render else prompt.apply(example.text),
         "completion": task.words[example.label],
         "repoisoned": example.repoisoned,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mithridate.errors import InputError
@@ -43,7 +44,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
         # Without AVX512-BF16 or AMX a bfloat16 product is emulated, slower than float32.
         able = _has_bf16_instructions()
@@ -102,8 +103,8 @@ def load_backbone(
             attn_implementation="eager" if device.type == "cpu" else "sdpa",
             trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"cannot load the model: {reason}",
             where=name,

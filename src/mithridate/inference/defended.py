@@ -139,6 +139,12 @@ def _foreign(model: str, settings: dict[str, Any]) -> tuple[Backbone, Any]:
     if not (Path(model) / "adapter_config.json").exists():
         backbone = load_backbone(model, **settings)
         return backbone, backbone.model
+    if not (Path(model) / ADAPTER_WEIGHTS).is_file():
+        raise InputError(
+            f"the adapter has no {ADAPTER_WEIGHTS}",
+            where=model,
+            mend="save it as safetensors: other formats can run code when they are loaded",
+        )
     from peft import PeftConfig
 
     base = PeftConfig.from_pretrained(model).base_model_name_or_path

@@ -6,19 +6,14 @@ from dataclasses import dataclass
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
 
 def default_label_words(count: int) -> tuple[str, ...]:
     """Return ``count`` distinct label words that no other one begins with.
 
-    Up to ten they are the digits of the published recipe, up to 26 capital letters (single tokens
-    in every tokenizer we know), beyond that decimal numbers padded with zeros to one width.
+    They are decimal numbers, padded with zeros to one width: up to ten the digits of the published
+    recipe. Digits follow a prompt's last space as tokens of their own in every tokenizer we know,
+    whether prompt and answer are tokenized together or apart; letters and words do not.
     """
-    if count <= 10:
-        return tuple(str(index) for index in range(count))
-    if count <= len(LETTERS):
-        return tuple(LETTERS[:count])
     width = len(str(count - 1))
     return tuple(f"{index:0{width}d}" for index in range(count))
 

@@ -6,7 +6,7 @@ given the string sees the same tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mithridate.errors import InputError
@@ -26,7 +26,7 @@ class Prompt:
         suffix: Put after the text; the model's answer follows it directly.
     """
 
-    prefix: str
+    prefix: str = field(repr=False)
     suffix: str
 
     def apply(self, text: str) -> str:
@@ -76,16 +76,28 @@ class PromptRenderer:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.style = style
+        self._control_tokens = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special and len(token.content) > 1
+        ]
 
     def string(self, text: str, prompt: Prompt) -> str:
         """Return the whole prompt of one input as a string, before any cut."""
-        content = prompt.apply(text)
+        content = prompt.apply(self._harmless(text))
         if self.style == "plain":
             return content
         turns = [{"role": "user", "content": content}]
         return str(
             self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         )
+
+    def _harmless(self, text: str) -> str:
+        """Break up control tokens written out in a text, lest an input end the user's turn."""
+        for token in self._control_tokens:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     def tokenize(self, strings: Sequence[str]) -> list[list[int]]:
         """Return the token ids of whole prompts; a chat template brings its own special tokens."""

@@ -21,6 +21,8 @@ class TrainingConfig(BaseModel):
         epochs: Passes over D*.
         max_length: Longest prompt in tokens.
         best_epoch: Keep the epoch with the best accuracy on the dev rows, where there are any.
+        gradient_checkpointing: Recompute activations in the backward pass to save memory. ``None``
+            does so from a hidden size of 2,048 (about 1B parameters) on.
         seed: Seeds the order of batches, the adapter's start and dropout.
     """
 
@@ -38,7 +40,14 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(default=3, ge=1)
     max_length: int = Field(default=512, ge=8)
     best_epoch: bool = False
+    gradient_checkpointing: bool | None = None
     seed: int = 0
+
+    def checkpoints_gradients(self, hidden_size: int) -> bool:
+        """Return whether a model of some width recomputes activations."""
+        if self.gradient_checkpointing is not None:
+            return self.gradient_checkpointing
+        return hidden_size >= 2048
 
     def learning_rate_for(self, hidden_size: int) -> float:
         """Return the learning rate for a model of some width."""
