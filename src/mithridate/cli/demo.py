@@ -11,7 +11,6 @@ import typer
 from mithridate.cli._options import Json, Overwrite
 from mithridate.cli._output import duration, note, print_json, quiet_libraries, say
 
-
 LONGEST_REVIEW = 100
 """Characters: of short reviews more can be learned from in the same time."""
 
