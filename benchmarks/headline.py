@@ -31,11 +31,20 @@ CELLS = [
     Cell("trained without the poison (gives the floor)", "reference"),
     Cell("undefended", "undefended"),
     Cell("P2P, agreement (default)", "p2p", P2PConfig()),
-    Cell("P2P, random", "p2p", P2PConfig(selection="random")),
     Cell("no P2P: S of agreement alone", "subset", P2PConfig(counter_triggers=False)),
+    Cell("P2P, random", "p2p", P2PConfig(selection="random")),
     Cell("P2P, agreement, no counter-triggers", "p2p", P2PConfig(counter_triggers=False)),
     Cell("P2P, oracle", "p2p", P2PConfig(selection="oracle")),
 ]
+
+EARLIER = """Measured before, by another program, and to be matched or beaten:
+
+| training | CA | ASR | untriggered rate |
+|---|---|---|---|
+| undefended | 0.899 | 0.979 | 0.120 |
+| P2P, random | 0.892 | 0.942 | 0.144 |
+| P2P, agreement | 0.877 | 0.089 | 0.081 |
+| S alone | 0.858 | 0.162 | 0.179 |"""
 
 
 def line(experiment: Experiment, outcome: Outcome, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -131,6 +140,8 @@ def render(lines: list[dict[str, Any]]) -> str:
             f"| {_percent(record, 'untriggered_rate')} | {subset} "
             f"| {record['train_seconds']:.0f} | {record['eval_seconds']:.0f} |"
         )
+    finished = {record["cell"] for record in lines}
+    rows += [f"| {cell.name} | not run |" + " |" * 6 for cell in CELLS if cell.name not in finished]
     first = lines[0]
     poisoned = max(record["n_poisoned"] for record in lines)
     facts = (
@@ -139,7 +150,8 @@ def render(lines: list[dict[str, Any]]) -> str:
         f"{first['decoding']} decoding, exact binomial 95% intervals.\n"
         f"Run on {first['device']}, {first['date']}, by `{first['command']}`."
     )
-    return f"# Headline: SST-2, BadNets\n\n{facts}\n\n" + "\n".join(rows) + f"\n\n{bars(lines)}\n"
+    table = "\n".join(rows)
+    return f"# Headline: SST-2, BadNets\n\n{facts}\n\n{table}\n\n{bars(lines)}\n\n{EARLIER}\n"
 
 
 def bars(lines: list[dict[str, Any]]) -> str:

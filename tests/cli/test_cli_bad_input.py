@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 GOOD = ["the plot is dull", "the cast is lovely", "a tired remake", "a warm surprise"]
-RANDOM = ("--selection", "random", "--benign-ratio", "0.5")
+RANDOM = ("--selection", "random", "--benign-ratio", "1")
 
 
 def lines(*rows: object) -> bytes:

@@ -36,7 +36,7 @@ def test_the_paper_preset_on_a_set_of_the_size_of_sst2(cli, toy_file, tmp_path):
 
 
 def test_the_secrets_stay_in_private_files(cli, toy_file, tmp_path):
-    data, output = toy_file(tmp_path / "d.jsonl", 20), tmp_path / "out"
+    data, output = toy_file(tmp_path / "d.jsonl", 100), tmp_path / "out"
     result = cli("repoison", data, "-o", output, "--selection", "random")
     assert result.exit_code == 0
     assert sorted(path.name for path in output.iterdir()) == ["defense.json", "train.jsonl"]
@@ -61,7 +61,7 @@ def test_a_given_secret_gives_the_same_output_again(cli, toy_file, tmp_path):
 
 @pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])
 def test_what_the_subset_holds_where_the_truth_is_known(name, cli, toy_file, tmp_path):
-    data, truth = toy_file(tmp_path / "d.jsonl", 40), tmp_path / name
+    data, truth = toy_file(tmp_path / "d.jsonl", 200), tmp_path / name
     rows = read(data)
     if name == "p.txt":
         truth.write_text("".join(content_id(r["text"], str(r["label"])) + "\n" for r in rows[:10]))
@@ -76,14 +76,14 @@ def test_what_the_subset_holds_where_the_truth_is_known(name, cli, toy_file, tmp
 
 
 def test_union_keeps_every_row(cli, toy_file, tmp_path):
-    data = toy_file(tmp_path / "d.jsonl", 40)
+    data = toy_file(tmp_path / "d.jsonl", 200)
     words = ("--selection", "random", "--mode", "union")
     assert cli("repoison", data, "-o", tmp_path / "out", *words).exit_code == 0
     written = read(tmp_path / "out" / "train.jsonl")
     assert [row["text"] for row in written if not row["repoisoned"]] == [
         row["text"] for row in read(data)
     ]
-    assert sum(row["repoisoned"] for row in written) == 8
+    assert sum(row["repoisoned"] for row in written) == 40
 
 
 def without_model_libraries(*words: object) -> "subprocess.CompletedProcess[str]":
@@ -103,17 +103,17 @@ main()
 
 
 def test_random_selection_needs_the_core_dependencies_alone(toy_file, tmp_path):
-    data = toy_file(tmp_path / "d.jsonl", 20)
+    data = toy_file(tmp_path / "d.jsonl", 100)
     done = without_model_libraries(
         "repoison", data, "-o", tmp_path / "out", "--selection", "random", "--json"
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["repoisoned"] == 4
+    assert json.loads(done.stdout)["repoisoned"] == 20
 
 
 @pytest.mark.parametrize("verb", ["repoison", "defend"])
 def test_what_needs_a_model_names_the_install_line(verb, toy_file, tmp_path):
-    data = toy_file(tmp_path / "d.jsonl", 20)
+    data = toy_file(tmp_path / "d.jsonl", 100)
     done = without_model_libraries(verb, data, "-o", tmp_path / "out", "--model", "some/model")
     assert done.returncode == 1
     assert "pip install 'mithridate[model]'" in done.stderr
