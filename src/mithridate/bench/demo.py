@@ -80,7 +80,7 @@ class Demo:
             train=self.train,
             test=self.test,
             attack=BadNets(target="fresh", rate=0.1, triggers=("mn",)),
-            training=TrainingConfig(epochs=2, batch_size=8, seed=self.seed),
+            training=TrainingConfig(epochs=2, seed=self.seed),
             seed=self.seed,
         )
 

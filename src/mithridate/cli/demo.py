@@ -19,7 +19,7 @@ def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the model and the report.")
     ] = Path("demo"),
-    rows: Annotated[int, typer.Option(min=100, help="Reviews to fine-tune on.")] = 1000,
+    rows: Annotated[int, typer.Option(min=100, help="Reviews to fine-tune on.")] = 1200,
     test_rows: Annotated[int, typer.Option(min=20, help="Reviews to test on.")] = 400,
     model: Annotated[
         str | None, typer.Option(help="Model folder or hub id; SmolLM2-135M-Instruct by default.")
