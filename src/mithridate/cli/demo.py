@@ -30,7 +30,7 @@ def demo(
 ) -> None:
     """See a backdoor succeed on an undefended model and fail on a defended one, on real reviews.
 
-    Takes about 12 minutes on 2 cores. A demo that was cut off goes on, by the same command, after
+    Takes about 13 minutes on 2 cores. A demo that was cut off goes on, by the same command, after
     the last model it finished.
     """
     import time
