@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mithridate.data.write import staged_folder, write_text_atomic
+from mithridate.data.write import empty_folder, staged_folder, write_text_atomic
 
 if TYPE_CHECKING:
     from mithridate.defense.secret import Secret
@@ -71,7 +71,7 @@ def resumable(
         key = _kept_key(folder, mark)
         restarted = key is None and any(folder.iterdir())
         if key is None:
-            _empty(folder)
+            empty_folder(folder)
         secret = secret or _secret(key)
         record = {"fingerprint": mark, "secret_key": secret.key.hex()}
         write_text_atomic(folder / RUN_FILE, json.dumps(record) + "\n", mode=0o600)
@@ -106,11 +106,3 @@ def _newest_checkpoint(folder: Path) -> str | None:
         if path.parent.name.split("-")[1].isdigit()
     ]
     return max(found, key=lambda name: int(name.split("-")[1]), default=None)
-
-
-def _empty(folder: Path) -> None:
-    for entry in list(folder.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

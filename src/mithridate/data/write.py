@@ -95,7 +95,7 @@ def staged_folder(
             partial.mkdir(exist_ok=True)
             _lock_folder(partial, shown, lock)
             if not resume:
-                _empty_folder(partial)
+                empty_folder(partial)
         try:
             with disk_full_explained(shown):
                 yield partial
@@ -231,7 +231,8 @@ def _lock_folder(folder: Path, where: str, held: ExitStack) -> None:
         raise InputError("another run is writing this folder", where=where, mend=mend) from None
 
 
-def _empty_folder(folder: Path) -> None:
+def empty_folder(folder: Path) -> None:
+    """Remove all that a folder holds, and keep the folder; links are removed, not followed."""
     for entry in list(folder.iterdir()):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
