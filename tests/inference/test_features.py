@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mithridate.defense import features as features_module
-from mithridate.defense.features import decoder_layers, pooled_states
+from mithridate.inference import features as features_module
+from mithridate.inference.features import decoder_layers, pooled_states
 
 ROWS = [[5, 6, 7, 8, 9, 10, 11], [12], [200, 201, 202], [7] * 30, [13, 14]]
 

@@ -46,7 +46,7 @@ WORDS = {
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS.keys())
 def test_scores_equal_each_candidate_run_alone(tiny_shared, words):
     prompts, trie, scorer = scored(tiny_shared, words)
-    found = scorer.score(prompts, progress=False).log_probabilities
+    found = scorer.score(prompts, greedy=True, progress=False).log_probabilities
     chosen = range(0, len(words), max(1, len(words) // 12))
     for row, prompt in enumerate(prompts):
         for index in chosen:
@@ -65,8 +65,8 @@ def test_an_end_is_appended_only_where_a_candidate_begins_another(tiny_shared):
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS.keys())
 def test_a_batch_of_mixed_lengths_equals_one_by_one(tiny_shared, words):
     prompts, _, scorer = scored(tiny_shared, words)
-    together = scorer.score(prompts, progress=False)
-    apart = [scorer.score([prompt], progress=False) for prompt in prompts]
+    together = scorer.score(prompts, greedy=True, progress=False)
+    apart = [scorer.score([prompt], greedy=True, progress=False) for prompt in prompts]
     assert together.log_probabilities == pytest.approx(
         np.concatenate([scores.log_probabilities for scores in apart]), abs=1e-5
     )
@@ -90,7 +90,7 @@ def test_greedy_is_what_generate_gives(tiny_shared):
         candidates.index(tuple(row)) if tuple(row) in candidates else -1 for row in generated
     ]
     assert -1 in expected
-    assert scorer.score(prompts, progress=False).greedy.tolist() == expected
+    assert scorer.score(prompts, greedy=True, progress=False).greedy.tolist() == expected
 
 
 def test_no_prompts_give_no_scores(tiny_shared):

@@ -2,15 +2,18 @@
 
 import math
 import random
+from collections import Counter
 
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mithridate.errors import InputError
+from mithridate.training import loss as loss_module
 from mithridate.training.config import TrainingConfig
 from mithridate.training.finetune import RUN_FILE, fine_tune
-from mithridate.training.trainer import AnswerCollator, Sample, SampleDataset
+from mithridate.training.trainer import AnswerCollator, AnswerTrainer, Sample, SampleDataset
 
 LINEAR = ("all-linear",)
 
@@ -62,7 +65,21 @@ def test_a_batch_predicts_the_answer_and_nothing_else():
         [SampleDataset([Sample((5, 6, 7), (8, 9)), Sample((5,), (4,))])[i] for i in range(2)]
     )
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 1, 1, 1]]
-    assert batch["labels"].tolist() == [[-100, -100, 8, 9], [4, -100, -100, -100]]
+    assert batch["labels"].tolist() == [8, 9, 4]
+    assert batch["places"].tolist() == [[0, 0, 1], [2, 3, 0]]
+
+
+def test_a_packed_batch_predicts_the_same_from_the_same_tokens():
+    samples = [Sample((5, 6, 7), (8, 9), 2), Sample((5, 6, 3), (4,), 2), Sample((2,), (1,))]
+    dataset = SampleDataset(samples)
+    rows = [dataset[index] for index in range(3)]
+    packed = AnswerCollator(pad_token_id=1, packing=True)(rows)
+    padded = AnswerCollator(pad_token_id=1)(rows)
+    assert packed["input_ids"].tolist() == [[5, 6, 7, 8, 3, 2]]  # 5, 6 once
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 2, 0]]
+    assert packed["labels"].tolist() == padded["labels"].tolist()
+    read = [batch["input_ids"][tuple(batch["places"])].tolist() for batch in (packed, padded)]
+    assert read == [[7, 8, 3, 2], [7, 8, 3, 2]]
 
 
 def test_the_loss_is_the_hand_computed_cross_entropy_of_the_answer(
@@ -114,16 +131,29 @@ def test_accumulated_gradients_make_the_same_step_as_one_batch(
     assert apart < 0.1 * moved
 
 
-def test_no_tensor_of_batch_by_length_by_vocabulary_is_made(tiny, tmp_path):
-    shapes = []
-    samples = samples_of(16)
-    tiny.model.get_output_embeddings().register_forward_hook(
-        lambda _module, _inputs, output: shapes.append(tuple(output.shape))
-    )
-    fine_tune(tiny, samples, config_of(), work_folder=tmp_path, quiet=True)
+def test_no_tensor_of_positions_by_vocabulary_is_made(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK", 16)
     vocabulary = len(tiny.tokenizer)
-    assert all(len(shape) == 2 and shape[1] == vocabulary for shape in shapes)
-    assert sum(shape[0] for shape in shapes) == sum(len(sample.answer) for sample in samples)
+    made = Counter()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and vocabulary in out.shape:
+                made[tuple(out.shape)] += 1
+            return out
+
+    original = AnswerTrainer.training_step
+
+    def watched(self, *args, **kwargs):
+        with Watch():
+            return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(AnswerTrainer, "training_step", watched)
+    fine_tune(tiny, samples_of(16), config_of(), work_folder=tmp_path, quiet=True)
+    width = tiny.model.config.hidden_size
+    # The head's own weight may be sliced or viewed; nothing else has the vocabulary's size.
+    assert set(made) <= {(vocabulary, width), (width, vocabulary)}
 
 
 def test_the_base_weights_stay_frozen_and_32_rows_are_overfitted(tiny, tmp_path):
@@ -209,9 +239,13 @@ def test_a_micro_batch_that_does_not_divide_the_batch_drops_no_row(
 ):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     sizes = []
-    tiny.model.register_forward_pre_hook(
-        lambda _model, _args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
-    )
+    collate = AnswerCollator.__call__
+
+    def counted(self, samples):
+        sizes.append(len(samples))
+        return collate(self, samples)
+
+    monkeypatch.setattr(AnswerCollator, "__call__", counted)
     config = config_of(micro_batch_size=asked)
     fine_tune(tiny, samples_of(16), config, work_folder=tmp_path, quiet=True)
     assert sizes == [used] * (16 // used)

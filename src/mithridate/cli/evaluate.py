@@ -234,7 +234,9 @@ def _floor(
         attack.reference, precision=load.precision, trust_remote_code=load.trust_remote_code
     )
     index = reference.classifier.task.label_index(attack.target)
-    predictions = reference.predict([row.text for row in triggered], progress=True)
+    predictions = reference.classifier.predict(
+        [row.text for row in triggered], open_decoding=decoding == "open"
+    )
     return target_rate(predictions, index, decoding)
 
 

@@ -92,7 +92,10 @@ def evaluate(
     started = time.monotonic()
     if not clean:
         raise InputError("there is no clean row to evaluate", mend="give a test set with rows")
-    predictions = classifier.predict([row.text for row in clean], progress=progress)
+    is_open = decoding == "open"
+    predictions = classifier.predict(
+        [row.text for row in clean], open_decoding=is_open, progress=progress
+    )
     measured = accuracy(predictions, classifier.task.classes(clean), decoding)
     attacked: Predictions | None = None
     attack_success_rate: Share | None = None
@@ -103,7 +106,9 @@ def evaluate(
         index = classifier.task.label_index(target)
         _check_triggered(triggered, target)
         classifier.task.classes(triggered)  # a row whose true label is unknown says nothing
-        attacked = classifier.predict([row.text for row in triggered], progress=progress)
+        attacked = classifier.predict(
+            [row.text for row in triggered], open_decoding=is_open, progress=progress
+        )
         attack_success_rate = target_rate(attacked, index, decoding)
         untriggered_rate = _untriggered(predictions, clean, triggered, index, decoding)
     return Evaluation(

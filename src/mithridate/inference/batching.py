@@ -1,8 +1,12 @@
-"""Batches of similar length."""
+"""Rows into batches for one forward pass: packed where the model can, padded where it cannot."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from mithridate.inference.packing import Branch, pack
 
 
 def by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
@@ -18,17 +22,120 @@ def by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[in
         start += size
 
 
-def pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad on the right.
+def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens all rows have in common, at least one less than any has.
 
-    Causal attention keeps the real tokens from seeing what follows them, so no attention mask is
-    needed, and attention takes its fast causal path.
-
-    Returns:
-        Token ids of shape (rows, longest row), and the rows' own lengths, shape (rows,).
+    It is the constant part of a prompt, the benign trigger or a chat template's head, less a token
+    that the tokenizer made of its end and a row's beginning.
     """
+    if len(rows) < 2:
+        return 0
+    length = min(len(row) for row in rows) - 1
+    first = rows[0]
+    for row in rows:
+        while row[:length] != first[:length]:
+            length -= 1
+    return length
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass.
+
+    Attributes:
+        inputs: Arguments of the model, on the processor.
+        rows: Shape (rows,): where, in the first dimension, each row's last token stands.
+        columns: Shape (rows,): where in the second; a row's earlier tokens stand before it.
+        branches: Shape (rows, branches): the columns of the branches.
+    """
+
+    inputs: dict[str, Any]
+    rows: torch.Tensor
+    columns: torch.Tensor
+    branches: torch.Tensor
+
+    def inputs_on(self, device: torch.device | str) -> dict[str, Any]:
+        """Return the arguments on a device."""
+        return {name: value.to(device) for name, value in self.inputs.items()}
+
+
+def packed_batch(
+    rows: Sequence[Sequence[int]],
+    shared: Sequence[int] | None = None,
+    branches: Sequence[Branch] = (),
+    dtype: torch.dtype = torch.float32,
+) -> Batch:
+    """Lay rows end to end; see `mithridate.inference.packing.pack`."""
+    laid = pack(rows, shared, branches, dtype)
+    return Batch(
+        {
+            "input_ids": laid.input_ids,
+            "position_ids": laid.packing.positions[None],
+            "packing": laid.packing,
+        },
+        torch.zeros_like(laid.ends),
+        laid.ends,
+        laid.ends[:, None] + 1 + torch.arange(len(branches)),
+    )
+
+
+def padded_batch(
+    rows: Sequence[Sequence[int]],
+    pad_token_id: int,
+    branches: Sequence[Branch] = (),
+    dtype: torch.dtype = torch.float32,
+) -> Batch:
+    """Pad rows on the right, branches behind the padding.
+
+    Causal attention keeps the real tokens from seeing what follows them, so without branches no
+    attention mask is needed, and attention takes its fast causal path.
+    """
+    ids, lengths = pad(rows, pad_token_id)
+    count, width = ids.shape
+    inputs = {"input_ids": ids}
+    if branches:
+        inputs = _with_branches(ids, lengths, branches, dtype)
+    return Batch(
+        inputs,
+        torch.arange(count),
+        lengths - 1,
+        torch.arange(width, width + len(branches)).expand(count, -1),
+    )
+
+
+def pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids of shape (rows, longest row), and the rows' lengths, shape (rows,)."""
     lengths = torch.tensor([len(row) for row in rows])
     ids = torch.full((len(rows), int(lengths.max())), pad_token_id)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
     return ids, lengths
+
+
+def _with_branches(
+    ids: torch.Tensor, lengths: torch.Tensor, branches: Sequence[Branch], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Append branches to padded rows.
+
+    Returns:
+        Token ids and positions of shape (rows, width + branches) and an additive attention mask of
+        shape (rows, 1, width + branches, width + branches).
+    """
+    rows, width = ids.shape
+    total = width + len(branches)
+    tokens = torch.tensor([branch.token for branch in branches]).expand(rows, -1)
+    depths = torch.tensor([branch.depth for branch in branches])
+    visible = torch.zeros((rows, total, total), dtype=torch.bool)
+    visible[:, :width, :width] = torch.ones((width, width), dtype=torch.bool).tril()
+    visible[:, width:, :width] = (torch.arange(width) < lengths[:, None]).unsqueeze(1)
+    for offset, branch in enumerate(branches):
+        visible[:, width + offset, [width + seen for seen in branch.sees]] = True
+    mask = torch.zeros(visible.shape, dtype=dtype)
+    mask.masked_fill_(~visible, torch.finfo(dtype).min)
+    return {
+        "input_ids": torch.cat([ids, tokens], dim=1),
+        "attention_mask": mask.unsqueeze(1),
+        "position_ids": torch.cat(
+            [torch.arange(width).expand(rows, -1), lengths[:, None] - 1 + depths], dim=1
+        ),
+    }

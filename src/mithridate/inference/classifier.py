@@ -27,10 +27,10 @@ class Predictions:
         labels: The predicted label, as the user names it.
         classes: Shape (inputs,): its index in 0..n-1. Closed decoding: the likeliest label.
         probabilities: Shape (inputs, n): over Y, each row sums to one.
-        suspicion: Shape (inputs,): the probability mass, of all the vocabulary, on the ORIGINAL
+        suspicion: Shape (inputs,): the share of the ORIGINAL label words in the probability of all
             label words under the benign prompt; zero without a defense.
         open_classes: Shape (inputs,): open decoding, over the whole vocabulary; -1 where the
-            answer is no label of the domain.
+            answer is no label of the domain, or where open decoding was not asked for.
         open_raw: Shape (inputs,): the class whose original label word open decoding gave, -1
             elsewhere.
         cut: How many inputs were shortened to fit.
@@ -69,25 +69,40 @@ class Classifier:
         self.benign = benign
         self.scorer = Scorer(model, label_trie(task, tokenizer), tokenizer.pad_token_id)
 
-    def predict(self, texts: Sequence[str], *, progress: bool = True) -> Predictions:
-        """Classify every input (Zhao et al. 2025: apply delta, predict, invert h)."""
+    def predict(
+        self, texts: Sequence[str], *, open_decoding: bool = False, progress: bool = True
+    ) -> Predictions:
+        """Classify every input (Zhao et al. 2025: apply delta, predict, invert h).
+
+        Args:
+            texts: The inputs.
+            open_decoding: Find out what the model would say over the whole vocabulary, too.
+            progress: Whether to show a progress bar on a terminal.
+        """
         n = self.task.n
         prompt = ORIGINAL_PROMPT if self.benign is None else self.benign
         rendered = self.renderer.render(texts, prompt)
-        scores = self.scorer.score(rendered.ids, progress=progress)
+        scores = self.scorer.score(rendered.ids, greedy=open_decoding, progress=progress)
         start = 0 if self.benign is None else n
-        domain = scores.log_probabilities[:, start : start + n]
-        shifted = np.exp(domain - domain.max(axis=1, keepdims=True)) if len(texts) else domain
-        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        everything = _normalized(scores.log_probabilities)
+        probabilities = _normalized(scores.log_probabilities[:, start : start + n])
+        decoded = np.full(len(texts), -1) if scores.greedy is None else scores.greedy
+        inside = (decoded >= start) & (decoded < start + n)
         classes = probabilities.argmax(axis=1)
-        inside = (scores.greedy >= start) & (scores.greedy < start + n)
-        original = np.exp(scores.log_probabilities[:, :n]).sum(axis=1)
         return Predictions(
             labels=[self.task.public_label(int(index)) for index in classes],
             classes=classes,
             probabilities=probabilities,
-            suspicion=np.zeros(len(texts)) if self.benign is None else original,
-            open_classes=np.where(inside, scores.greedy - start, -1),
-            open_raw=np.where((scores.greedy >= 0) & (scores.greedy < n), scores.greedy, -1),
+            suspicion=np.zeros(len(texts)) if start == 0 else everything[:, :n].sum(axis=1),
+            open_classes=np.where(inside, decoded - start, -1),
+            open_raw=np.where((decoded >= 0) & (decoded < n), decoded, -1),
             cut=len(rendered.cut),
         )
+
+
+def _normalized(log_probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the probabilities, each row's made to sum to one."""
+    if not len(log_probabilities):
+        return log_probabilities
+    shifted = np.exp(log_probabilities - log_probabilities.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

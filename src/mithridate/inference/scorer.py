@@ -1,4 +1,4 @@
-"""Exact scores of all label words after a prompt, in one forward pass."""
+"""Scores of all label words after a prompt, in one forward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,20 @@ import numpy.typing as npt
 import torch
 from tqdm.auto import tqdm
 
-from mithridate.inference.batching import by_length, pad
-from mithridate.inference.head import logits_at
+from mithridate.inference.batching import (
+    Batch,
+    by_length,
+    packed_batch,
+    padded_batch,
+    shared_prefix,
+)
+from mithridate.inference.forward import fast_forward
+from mithridate.inference.head import has_plain_head, head_gives, logits_at
 from mithridate.inference.trie import LabelTrie
 
 TOKENS_PER_BATCH = 4096
+HEAD_POSITIONS = 256
+"""Positions whose logits over the whole vocabulary exist at a time."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,16 @@ class Scores:
     """What a model makes of each prompt.
 
     Attributes:
-        log_probabilities: Shape (prompts, candidates): log p(candidate | prompt), float64, over
-            the whole vocabulary, so a row need not sum to one.
+        log_probabilities: Shape (prompts, candidates): log p(candidate | prompt), float64, up to a
+            number of each prompt's own, the share of all other answers. It is zero, and the
+            probabilities those over the whole vocabulary, where a candidate has several tokens or
+            ``greedy`` was asked for.
         greedy: Shape (prompts,): the candidate that greedy decoding over the whole vocabulary
-            produces, -1 where it produces none of them.
+            produces, -1 where it produces none of them; ``None`` where it was not asked for.
     """
 
     log_probabilities: npt.NDArray[np.float64]
-    greedy: npt.NDArray[np.int64]
+    greedy: npt.NDArray[np.int64] | None
 
 
 class Scorer:
@@ -36,8 +47,9 @@ class Scorer:
 
     A trie of the candidates is appended to each prompt; attention lets a node see the prompt and
     its own ancestors. One pass then gives the distribution after every node, and the sum of the log
-    probabilities along a candidate's path is its exact score. Single-token candidates need the
-    distribution after the prompt alone.
+    probabilities along a candidate's path is its exact score. Single-token candidates need what
+    follows the prompt alone, and of the LM head their own rows alone. What all prompts begin with
+    is computed once per batch.
 
     Args:
         model: A causal language model, with or without an adapter.
@@ -55,98 +67,92 @@ class Scorer:
         """The model's width."""
         return int(self.model.config.get_text_config().hidden_size)
 
-    def score(self, prompts: Sequence[Sequence[int]], *, progress: bool = True) -> Scores:
+    def score(
+        self, prompts: Sequence[Sequence[int]], *, greedy: bool = False, progress: bool = True
+    ) -> Scores:
         """Score every candidate after every prompt.
 
         Args:
             prompts: Token ids; none empty.
+            greedy: Find out what greedy decoding would produce, too.
             progress: Whether to show a progress bar on a terminal.
         """
-        count = len(self.trie.candidates)
-        scores = Scores(np.empty((len(prompts), count)), np.full(len(prompts), -1, dtype=np.int64))
-        extra = len(self.trie.nodes) - 1
-        lengths = [len(prompt) + extra for prompt in prompts]
+        values = np.empty((len(prompts), len(self.trie.candidates)))
+        decoded = np.full(len(prompts), -1, dtype=np.int64)
+        extra = len(self.trie.branches)
         self.model.eval()
         bar = tqdm(
             total=len(prompts), desc="Scoring", unit="row", disable=None if progress else True
         )
-        with torch.inference_mode(), bar:
-            for batch in by_length(lengths, TOKENS_PER_BATCH):
-                values, greedy = self._score_batch([prompts[index] for index in batch])
-                scores.log_probabilities[batch] = values
-                scores.greedy[batch] = greedy
-                bar.update(len(batch))
-        return scores
+        with torch.inference_mode(), bar, fast_forward(self.model) as packing:
+            common = shared_prefix(prompts) if packing else 0
+            lengths = [len(prompt) - common + extra for prompt in prompts]
+            for places in by_length(lengths, TOKENS_PER_BATCH):
+                batch = self._batch([prompts[place] for place in places], common, packing)
+                values[places], decoded[places] = self._score_batch(batch, greedy)
+                bar.update(len(places))
+        return Scores(values, decoded if greedy else None)
+
+    def _batch(self, prompts: Sequence[Sequence[int]], common: int, packing: bool) -> Batch:
+        """Lay out one batch."""
+        dtype = self.model.dtype
+        if packing:
+            return packed_batch(prompts, [common] * len(prompts), self.trie.branches, dtype)
+        return padded_batch(prompts, self.pad_token_id, self.trie.branches, dtype)
 
     def _score_batch(
-        self, prompts: Sequence[Sequence[int]]
+        self, batch: Batch, greedy: bool
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Score one batch: one forward pass, logits at the prompts' ends and at the nodes."""
+        """Score one batch: one forward pass, the head at the prompts' ends and at the nodes."""
         device = self.model.device
-        ids, lengths = pad(prompts, self.pad_token_id)
-        count, width = ids.shape
-        nodes = len(self.trie.nodes)
-        inputs = {"input_ids": ids} if nodes == 1 else self._append_trie(ids, lengths)
-        rows = torch.arange(count).repeat_interleave(nodes)
-        behind = torch.arange(width, width + nodes - 1).expand(count, -1)
-        columns = torch.cat([lengths[:, None] - 1, behind], dim=1).flatten()
-        with logits_at(self.model, rows.to(device), columns.to(device)):
-            logits = self.model(
-                **{name: value.to(device) for name, value in inputs.items()}, use_cache=False
-            ).logits
-        log_probabilities = torch.log_softmax(logits.float(), dim=-1).view(count, nodes, -1)
-        return self._read(log_probabilities)
+        columns = torch.cat([batch.columns[:, None], batch.branches], dim=1).to(device)
+        rows = batch.rows[:, None].expand_as(columns).to(device)
+        inputs = batch.inputs_on(device)
+        if not has_plain_head(self.model):
+            with logits_at(self.model, rows.flatten(), columns.flatten()):
+                logits = self.model(**inputs, use_cache=False).logits
+            return self._read(logits, len(columns), lambda part: part)
+        with head_gives(self.model, lambda states: states[rows, columns]):
+            states = self.model(**inputs, use_cache=False).logits
+        head = self.model.get_output_embeddings()
+        if not greedy and not self.trie.branches:
+            tokens = torch.tensor([row[0] for row in self.trie.candidates], device=device)
+            bias = None if head.bias is None else head.bias[tokens]
+            few = torch.nn.functional.linear(states[:, 0], head.weight[tokens], bias)
+            nothing = np.full(len(columns), -1, dtype=np.int64)
+            return torch.log_softmax(few.double(), dim=-1).cpu().numpy(), nothing
+        return self._read(states.flatten(0, 1), len(columns), head)
 
     def _read(
-        self, log_probabilities: torch.Tensor
+        self, states: torch.Tensor, rows: int, head: Any
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Add up the log probabilities along each candidate's path, and follow the greedy one.
 
         Args:
-            log_probabilities: Shape (rows, nodes, vocabulary).
+            states: Shape (rows * nodes, width): what the head takes.
+            rows: How many prompts.
+            head: Maps states to logits over the whole vocabulary.
         """
-        device = log_probabilities.device
-        rows = len(log_probabilities)
-        top = log_probabilities.argmax(dim=-1).cpu().numpy()
-        node_of = torch.tensor([node for edges in self.trie.edges for node, _ in edges])
-        token_of = torch.tensor([token for edges in self.trie.edges for _, token in edges])
-        picked = log_probabilities[:, node_of.to(device), token_of.to(device)]
-        terms = picked.cpu().double().numpy()
+        nodes = len(self.trie.nodes)
+        edges = [edge for path in self.trie.edges for edge in path]
+        node_of = torch.tensor([node for node, _ in edges])
+        token_of = torch.tensor([token for _, token in edges], device=states.device)
+        top, terms = [], []
+        step = max(1, HEAD_POSITIONS // nodes) * nodes
+        for start in range(0, len(states), step):
+            logits = head(states[start : start + step]).float()
+            logits = logits.view(-1, nodes, logits.shape[-1])
+            rest = torch.logsumexp(logits, dim=-1)
+            picked = logits[:, node_of, token_of] - rest[:, node_of]
+            terms.append(picked.cpu().double().numpy())
+            top.append(logits.argmax(dim=-1).cpu().numpy())
+        found, best = np.concatenate(terms), np.concatenate(top)
         values = np.empty((rows, len(self.trie.edges)))
         greedy = np.full(rows, -1, dtype=np.int64)
         start = 0
-        for candidate, edges in enumerate(self.trie.edges):
-            values[:, candidate] = terms[:, start : start + len(edges)].sum(axis=1)
-            agrees = np.all([top[:, node] == token for node, token in edges], axis=0)
+        for candidate, path in enumerate(self.trie.edges):
+            values[:, candidate] = found[:, start : start + len(path)].sum(axis=1)
+            agrees = np.all([best[:, node] == token for node, token in path], axis=0)
             greedy[agrees] = candidate
-            start += len(edges)
+            start += len(path)
         return values, greedy
-
-    def _append_trie(self, ids: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Append the trie's nodes to padded prompts.
-
-        Returns:
-            Token ids and positions of shape (rows, prompt + nodes) and an additive attention mask
-            of shape (rows, 1, prompt + nodes, prompt + nodes).
-        """
-        rows, width = ids.shape
-        nodes = self.trie.nodes[1:]
-        total = width + len(nodes)
-        tokens = torch.tensor([node.token for node in nodes]).expand(rows, -1)
-        depths = torch.tensor([node.depth for node in nodes])
-        visible = torch.zeros((rows, total, total), dtype=torch.bool)
-        visible[:, :width, :width] = torch.ones((width, width), dtype=torch.bool).tril()
-        visible[:, width:, :width] = (torch.arange(width) < lengths[:, None]).unsqueeze(1)
-        for offset in range(len(nodes)):
-            seen = [width + node - 1 for node in self.trie.ancestors(offset + 1)]
-            visible[:, width + offset, seen] = True
-        dtype = self.model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype)
-        mask.masked_fill_(~visible, torch.finfo(dtype).min)
-        return {
-            "input_ids": torch.cat([ids, tokens], dim=1),
-            "attention_mask": mask.unsqueeze(1),
-            "position_ids": torch.cat(
-                [torch.arange(width).expand(rows, -1), lengths[:, None] - 1 + depths], dim=1
-            ),
-        }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mithridate.errors import InputError
+from mithridate.inference.packing import Branch
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class LabelTrie:
     Attributes:
         candidates: The token sequences, ends included.
         nodes: The inner nodes, the root first, parents before children.
+        branches: The nodes but the root, as what is appended to a prompt.
         edges: Per candidate, its tokens as pairs (index of the node before it, token).
 
     Raises:
@@ -62,13 +64,13 @@ class LabelTrie:
                     self.nodes.append(Node(prefix[-1], known[prefix[:-1]], depth))
                 edges.append((known[prefix], token))
             self.edges.append(edges)
+        self.branches = [
+            Branch(node.token, node.depth, tuple(seen - 1 for seen in self._path(index)))
+            for index, node in enumerate(self.nodes)
+            if index > 0
+        ]
 
-    @property
-    def depth(self) -> int:
-        """The number of tokens of the longest candidate."""
-        return max(len(sequence) for sequence in self.candidates)
-
-    def ancestors(self, index: int) -> list[int]:
+    def _path(self, index: int) -> list[int]:
         """Return the nodes from ``index`` up to, and without, the root."""
         path = []
         while index > 0:

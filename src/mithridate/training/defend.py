@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from mithridate.data.rows import Row
 from mithridate.defense.config import P2PConfig
-from mithridate.defense.features import pooled_states
 from mithridate.defense.manifest import DefenseManifest, ModelFacts, file_sha256, make_manifest
 from mithridate.defense.prepare import FeatureExtractor, Prepared, prepare
 from mithridate.defense.repoison import Example
@@ -19,6 +18,7 @@ from mithridate.defense.secret import Secret
 from mithridate.inference.backbone import Backbone
 from mithridate.inference.classifier import Classifier, label_trie
 from mithridate.inference.defended import ADAPTER_WEIGHTS, DefendedModel
+from mithridate.inference.features import pooled_states
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import ORIGINAL_PROMPT, Prompt, PromptRenderer, PromptStyle
 from mithridate.training.config import TrainingConfig

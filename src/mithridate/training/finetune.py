@@ -14,7 +14,9 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments, se
 
 from mithridate.data.write import write_text_atomic
 from mithridate.errors import InputError
+from mithridate.inference.attention import packs
 from mithridate.inference.backbone import Backbone
+from mithridate.inference.forward import fast_forward
 from mithridate.training.config import TrainingConfig
 from mithridate.training.trainer import AnswerCollator, AnswerTrainer, Sample, SampleDataset
 
@@ -69,6 +71,7 @@ def fine_tune(
     checkpoint = _own_checkpoint(work_folder, _identity(backbone, samples, config))
     set_seed(config.seed)
     model = _with_adapter(backbone.model, config)
+    packing = packs(model)
     measured = accuracy if config.best_epoch else None
     dataset = SampleDataset(samples)
     trainer = AnswerTrainer(
@@ -84,13 +87,14 @@ def fine_tune(
         ),
         train_dataset=dataset,
         eval_dataset=dataset if measured else None,
-        data_collator=AnswerCollator(backbone.tokenizer.pad_token_id),
+        data_collator=AnswerCollator(backbone.tokenizer.pad_token_id, packing, model.dtype),
         processing_class=backbone.tokenizer,
         callbacks=[TrainingBar(quiet)],
         accuracy=measured,
     )
     trainer.remove_callback(PrinterCallback)
-    output = trainer.train(resume_from_checkpoint=checkpoint)
+    with fast_forward(model):
+        output = trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     tokens = config.epochs * sum(len(row.prompt) + len(row.answer) - 1 for row in samples)
     return Training(model.eval(), losses, float(output.metrics["train_runtime"]), tokens)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mithridate.defense.repoison import Example
+from mithridate.inference.batching import shared_prefix
 from mithridate.inference.trie import LabelTrie
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import ORIGINAL_PROMPT, Prompt, PromptRenderer
@@ -49,6 +50,7 @@ def tokenize(
             continue
         rendered = renderer.render([examples[index].text for index in chosen], prompt)
         cut += len(rendered.cut)
+        shared = shared_prefix(rendered.ids)
         for index, ids in zip(chosen, rendered.ids, strict=True):
-            samples[index] = Sample(tuple(ids), trie.candidates[examples[index].label])
+            samples[index] = Sample(tuple(ids), trie.candidates[examples[index].label], shared)
     return TokenizedSet([sample for sample in samples if sample is not None], cut)

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
 
-from mithridate.inference.batching import pad
-from mithridate.inference.head import logits_at
-
-IGNORED = -100
+from mithridate.inference.batching import packed_batch, padded_batch
+from mithridate.inference.head import has_plain_head, head_gives, logits_at
+from mithridate.training.loss import cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +21,19 @@ class Sample:
     Attributes:
         prompt: Token ids of the rendered prompt.
         answer: Token ids of the answer.
+        shared: How many of the prompt's first tokens all prompts of its domain begin with.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    shared: int = 0
 
 
-class SampleDataset(Dataset[dict[str, list[int]]]):
+FORWARDED = ("input_ids", "position_ids", "packing")
+"""What of a batch is the model's."""
+
+
+class SampleDataset(Dataset[dict[str, Any]]):
     """Samples as the Trainer reads them: token ids to feed, and the answer to predict.
 
     The last answer token is predicted, never fed.
@@ -41,31 +46,47 @@ class SampleDataset(Dataset[dict[str, list[int]]]):
         """Return the number of samples."""
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """Return one sample; ``input_ids`` is what batches of similar length are made by."""
         sample = self.samples[index]
-        return {"input_ids": [*sample.prompt, *sample.answer[:-1]], "answer": list(sample.answer)}
+        return {
+            "input_ids": [*sample.prompt, *sample.answer[:-1]],
+            "answer": list(sample.answer),
+            "shared": sample.shared,
+        }
 
 
 @dataclass(frozen=True)
 class AnswerCollator:
-    """Make a batch: prompts with their answers, padded on the right, and what to predict where.
+    """Make a batch: prompts with their answers, and what to predict where.
 
     Attributes:
         pad_token_id: Any valid token id.
+        packing: Lay rows end to end, for a model that takes packed batches; else pad them.
+        dtype: The model's.
     """
 
     pad_token_id: int
+    packing: bool = False
+    dtype: torch.dtype = torch.float32
 
-    def __call__(self, samples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Return a batch: ``labels`` has the shape of ``input_ids``, already aligned with it."""
-        ids, lengths = pad([row["input_ids"] for row in samples], self.pad_token_id)
-        labels = torch.full_like(ids, IGNORED)
-        for index, row in enumerate(samples):
-            end = int(lengths[index])
-            labels[index, end - len(row["answer"]) : end] = torch.tensor(row["answer"])
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the model's inputs, ``labels`` of shape (answer tokens,) and ``places``.
+
+        ``places``, of shape (2, answer tokens), says where each label is predicted from.
+        """
+        rows = [row["input_ids"] for row in samples]
+        if self.packing:
+            batch = packed_batch(rows, [row["shared"] for row in samples], dtype=self.dtype)
+        else:
+            batch = padded_batch(rows, self.pad_token_id)
+        counts = torch.tensor([len(row["answer"]) for row in samples])
+        back = torch.cat([torch.arange(int(count) - 1, -1, -1) for count in counts])
+        places = torch.stack([batch.rows, batch.columns]).repeat_interleave(counts, dim=1)
+        places[1] -= back
+        labels = torch.tensor([token for row in samples for token in row["answer"]])
         # The Trainer counts answer tokens by `shift_labels`, and only where there are `labels`.
-        return {"input_ids": ids, "labels": labels, "shift_labels": labels}
+        return {**batch.inputs, "labels": labels, "shift_labels": labels, "places": places}
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -89,19 +110,30 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the mean loss per answer token of the whole optimizer step."""
         labels = inputs["labels"]
-        rows, columns = torch.nonzero(labels != IGNORED, as_tuple=True)
-        with logits_at(self.accelerator.unwrap_model(model), rows, columns):
-            outputs = model(input_ids=inputs["input_ids"], use_cache=False)
-        total = functional.cross_entropy(
-            outputs.logits.float(), labels[rows, columns], reduction="sum"
-        )
-        count = num_items_in_batch if num_items_in_batch is not None else len(rows)
+        rows, columns = inputs["places"]
+        inner = self.accelerator.unwrap_model(model)
+        given = {name: inputs[name] for name in FORWARDED if name in inputs}
+        if has_plain_head(inner) and not is_deepspeed_zero3_enabled():
+            head = inner.get_output_embeddings()
+
+            def losses(states: torch.Tensor) -> torch.Tensor:
+                return cross_entropy(states[rows, columns], head.weight, head.bias, labels)
+
+            with head_gives(inner, losses):
+                outputs = model(**given, use_cache=False)
+            total = outputs.logits.sum()
+        else:
+            with logits_at(inner, rows, columns):
+                outputs = model(**given, use_cache=False)
+            logits = outputs.logits.float()
+            total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        count = num_items_in_batch if num_items_in_batch is not None else len(labels)
         loss = total / count
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             # The count spans all processes, and their gradients are averaged, not summed.

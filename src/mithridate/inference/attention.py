@@ -1,0 +1,253 @@
+"""Attention over packed batches, as an attention implementation of transformers.
+
+transformers lets attention be replaced by name (`AttentionInterface`), so every model that goes
+through that interface can run packed batches; `packs` tells, by trying, whether one really does.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from mithridate.inference.batching import packed_batch
+from mithridate.inference.packing import Bucket, Packing
+
+NAME = "mithridate_packed"
+_LOG = logging.getLogger(__name__)
+_KNOWN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    packing: Packing | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each row of a packed batch; transformers calls this.
+
+    Args:
+        module: The attention layer.
+        query: Shape (1, heads, tokens, head size).
+        key: Shape (1, key heads, tokens, head size).
+        value: As ``key``.
+        attention_mask: Always ``None``.
+        scaling: Factor of the scores.
+        dropout: Not supported; zero in all models that people fine-tune.
+        packing: Where the rows lie.
+        sliding_window: How far back a query sees, in tokens.
+        softcap: Not supported.
+        s_aux: Attention sinks, not supported.
+
+    Returns:
+        Shape (1, tokens, heads, head size), and no weights.
+    """
+    if packing is None or dropout or softcap is not None or s_aux is not None:
+        raise NotImplementedError("packed attention needs a packing, and none of the rest")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if sliding_window is not None:
+        packing = _windowed(packing, sliding_window)
+    if query.device.type == "cpu":
+        out: torch.Tensor = _Attend.apply(query[0], key[0], value[0], packing, scale)  # type: ignore[no-untyped-call]
+    else:
+        out = _attend_fused(query[0], key[0], value[0], packing, scale)
+    return out.transpose(0, 1).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, packed_attention)
+
+
+@contextmanager
+def packed(model: Any) -> Iterator[None]:
+    """Make a model take packed batches inside the block, and those alone."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def packs(model: Any) -> bool:
+    """Return whether a model gives the same on a packed batch as row by row.
+
+    Two short rows that share a beginning are run both ways, once per model. What does not go
+    through transformers' attention interface, mixes tokens by other means than attention (state
+    space layers), or needs what `packed_attention` lacks, answers no and is given padded batches.
+    """
+    if model not in _KNOWN:
+        try:
+            _KNOWN[model] = _agrees(model)
+        except Exception as error:  # any failure of a foreign model's code means the same: no
+            _LOG.info("packed batches do not work here: %s", error)
+            _KNOWN[model] = False
+    return _KNOWN[model]
+
+
+def _agrees(model: Any) -> bool:
+    config = model.config.get_text_config()
+    if getattr(config, "attention_dropout", 0.0) or not model._can_set_attn_implementation():
+        return False
+    size = config.vocab_size
+    rows = [[(7 * i + 3) % size for i in range(6)], [(7 * i + 3) % size for i in range(3)]]
+    rows[1] += [size // 2, size // 3]
+    batch = packed_batch(rows, [3, 3], dtype=model.dtype)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            alone = torch.stack(
+                [
+                    model(input_ids=torch.tensor([row], device=model.device), use_cache=False)
+                    .logits[0, -1]
+                    .float()
+                    for row in rows
+                ]
+            )
+            with packed(model):
+                together = model(**batch.inputs_on(model.device), use_cache=False).logits
+    finally:
+        model.train(training)
+    difference = together[0, batch.columns.to(model.device)].float() - alone
+    # bfloat16 moves logits by about a hundredth of their spread; a leak between rows by far more.
+    return bool(difference.norm() < 0.1 * (alone - alone.mean(-1, keepdim=True)).norm())
+
+
+def _windowed(packing: Packing, window: int) -> Packing:
+    """Hide the keys that lie beyond a sliding window, where any row is that long."""
+    if all(bucket.reach <= window for bucket in packing.buckets):
+        return packing
+    buckets = []
+    for bucket in packing.buckets:
+        positions = packing.positions
+        distance = positions[bucket.queries].view(bucket.rows, bucket.width, 1) - positions[
+            bucket.keys
+        ].view(bucket.rows, 1, bucket.reach)
+        lowest = torch.finfo(bucket.bias.dtype).min
+        buckets.append(replace(bucket, bias=bucket.bias.masked_fill(distance >= window, lowest)))
+    return replace(packing, buckets=tuple(buckets))
+
+
+def _attend_fused(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float
+) -> torch.Tensor:
+    """Attend with the fused kernel of torch, differentiable by itself; for accelerators."""
+    heads, tokens, size = query.shape
+    out = query.new_zeros(heads, tokens, size)
+    for bucket in packing.buckets:
+
+        def laid(states: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
+            return states.index_select(1, index).view(len(states), rows, -1, size).transpose(0, 1)
+
+        found = functional.scaled_dot_product_attention(
+            laid(query, bucket.queries, bucket.rows),
+            laid(key, bucket.keys, bucket.rows),
+            laid(value, bucket.keys, bucket.rows),
+            attn_mask=bucket.bias.unsqueeze(1).to(query.dtype),
+            scale=scale,
+            enable_gqa=len(key) != heads,
+        )
+        flat = found.transpose(0, 1).reshape(heads, -1, size)
+        out = out.index_copy(1, bucket.tokens, flat.index_select(1, bucket.query_slots))
+    return out
+
+
+class _Attend(torch.autograd.Function):
+    """Attention by batched matrix products, with its backward pass written out.
+
+    On a processor the fused kernel's backward pass is slow on short rows (443 against 574 tokens/s
+    of a whole training step), and so is autograd's scatter for the gathers, where ours are gathers
+    once more, since each token is a query once and a key of its own row once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        packing: Packing,
+        scale: float,
+    ) -> torch.Tensor:
+        """Return shape (heads, tokens, head size)."""
+        heads, _, size = query.shape
+        out = torch.empty(query.shape, dtype=query.dtype)
+        kept: list[torch.Tensor] = []
+        for bucket in packing.buckets:
+            queries = query.index_select(1, bucket.queries).view(-1, bucket.width, size)
+            keys = _keys(key, heads, bucket)
+            values = _keys(value, heads, bucket)
+            weights = torch.softmax(_scores(queries, keys, bucket, scale), dim=-1)
+            found = torch.bmm(weights, values).view(heads, -1, size)
+            out.index_copy_(1, bucket.tokens, found.index_select(1, bucket.query_slots))
+            kept += [queries, keys, values, weights]
+        ctx.save_for_backward(*kept)
+        ctx.packing, ctx.scale, ctx.key_shape = packing, scale, key.shape
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of query, key and value."""
+        (grad,) = gradients
+        heads, _, size = grad.shape
+        by_query = torch.empty(grad.shape, dtype=grad.dtype)
+        by_key = torch.zeros(ctx.key_shape, dtype=grad.dtype)
+        by_value = torch.zeros(ctx.key_shape, dtype=grad.dtype)
+        kept = iter(ctx.saved_tensors)
+        for bucket in ctx.packing.buckets:
+            queries, keys, values, weights = (next(kept) for _ in range(4))
+            laid = grad.new_zeros(heads, bucket.rows * bucket.width, size)
+            laid.index_copy_(1, bucket.query_slots, grad.index_select(1, bucket.tokens))
+            laid = laid.view(-1, bucket.width, size)
+            by_weight = torch.bmm(laid, values.transpose(1, 2))
+            scores = torch._softmax_backward_data(by_weight, weights, -1, weights.dtype)
+            found = torch.bmm(scores, keys).mul_(ctx.scale).view(heads, -1, size)
+            by_query.index_copy_(1, bucket.tokens, found.index_select(1, bucket.query_slots))
+            _add_keys(by_value, torch.bmm(weights.transpose(1, 2), laid), bucket)
+            _add_keys(by_key, torch.bmm(scores.transpose(1, 2), queries).mul_(ctx.scale), bucket)
+        return by_query, by_key, by_value, None, None
+
+
+def _keys(states: torch.Tensor, heads: int, bucket: Bucket) -> torch.Tensor:
+    """Lay out keys or values for all query heads: shape (heads * rows, reach, head size)."""
+    groups = heads // len(states)
+    spread = states.unsqueeze(1).expand(-1, groups, -1, -1)
+    return spread.index_select(2, bucket.keys).view(-1, bucket.reach, states.shape[-1])
+
+
+def _scores(
+    queries: torch.Tensor, keys: torch.Tensor, bucket: Bucket, scale: float
+) -> torch.Tensor:
+    """Return scaled and masked scores: shape (heads * rows, width, reach)."""
+    bias = bucket.bias.to(queries.dtype)
+    if len(bias) == 1:
+        return torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scale)
+    scores = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale)
+    scores.view(-1, bucket.rows, bucket.width, bucket.reach).add_(bias)
+    return scores
+
+
+def _add_keys(total: torch.Tensor, laid: torch.Tensor, bucket: Bucket) -> None:
+    """Add the gradients of a bucket's key slots to the tokens they were read from."""
+    heads, _, size = total.shape
+    laid = laid.view(heads, -1, bucket.rows * bucket.reach, size).sum(1)
+    own = laid.index_select(1, bucket.key_slots)
+    total.index_copy_(1, bucket.tokens, total.index_select(1, bucket.tokens).add_(own))
+    for prefix in bucket.shared:
+        slots = laid.view(heads, bucket.rows, bucket.reach, size)
+        part = slots[:, prefix.first : prefix.stop, : prefix.length].sum(1)
+        total[:, prefix.start : prefix.start + prefix.length] += part

@@ -1,0 +1,67 @@
+"""The fused LoRA layer is PEFT's own, in values and in gradients."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mithridate.inference.lora import fused_lora
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+
+
+def adapted(**settings):
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True))
+    model = get_peft_model(
+        base,
+        LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, target_modules="all-linear")
+        if not settings
+        else LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear", **settings),
+    )
+    return model
+
+
+def gradients(model):
+    model.zero_grad()
+    logits = model(input_ids=IDS).logits
+    logits.square().mean().backward()
+    return logits.detach(), {
+        name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad
+    }
+
+
+def test_values_and_gradients_equal_pefts():
+    model = adapted()
+    logits, expected = gradients(model)
+    with fused_lora(model) as count:
+        fused_logits, found = gradients(model)
+    assert count == 14
+    assert torch.allclose(logits, fused_logits, atol=1e-5)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert gradient.abs().sum() > 0
+        assert torch.allclose(gradient, found[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("settings", [{"lora_dropout": 0.5}, {"use_dora": True}])
+def test_what_it_cannot_do_is_left_to_peft(settings):
+    with fused_lora(adapted(**settings)) as count:
+        assert count == 0
+
+
+def test_a_block_within_a_block_leaves_the_outer_one_whole():
+    model = adapted()
+    with fused_lora(model):
+        with fused_lora(model) as inner:
+            assert inner == 0
+        assert sum("forward" in vars(module) for module in model.modules()) == 14
+    assert not any("forward" in vars(module) for module in model.modules())

@@ -1,0 +1,146 @@
+"""A packed batch gives every row what it would get alone, and so do its gradients."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from mithridate.inference import attention as attention_module
+from mithridate.inference.attention import packed, packs
+from mithridate.inference.batching import packed_batch, padded_batch, shared_prefix
+from mithridate.inference.packing import Branch, pack
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+
+
+def alone(model, row):
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([row])).logits[0]
+
+
+def together(model, batch):
+    with torch.inference_mode(), packed(model):
+        return model(**batch.inputs, use_cache=False).logits[batch.rows, batch.columns]
+
+
+def rows_of(seed, lengths, common=()):
+    rng = random.Random(seed)
+    return [[*common, *(rng.randrange(64) for _ in range(length))] for length in lengths]
+
+
+@given(
+    st.lists(st.integers(1, 70), min_size=1, max_size=6),
+    st.integers(0, 5),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_every_row_gets_what_it_gets_alone(llama, lengths, common, has):
+    prefix = [9, 8, 7, 6, 5][:common]
+    rows = [
+        row[common:] if not has[place] else row
+        for place, row in enumerate(rows_of(1, lengths, prefix))
+    ]
+    batch = packed_batch(rows, [common if has[place] else 0 for place in range(len(rows))])
+    found = together(llama, batch)
+    for row, logits in zip(rows, found, strict=True):
+        assert torch.allclose(logits, alone(llama, row)[-1], atol=1e-4)
+
+
+def test_a_shared_prefix_is_laid_down_once_and_a_lone_one_not_apart():
+    rows = rows_of(2, [3, 4, 5], [1, 2, 3]) + rows_of(3, [2], [4, 4])
+    batch = pack(rows, [3, 3, 3, 2])
+    assert batch.input_ids.shape[1] == 3 + 3 + 4 + 5 + 4
+    assert [segment.prefix for segment in batch.segments] == [-1, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_equal_those_of_padded_rows(llama, fused, monkeypatch):
+    if fused:  # the path of accelerators, which the processor can take as well
+        monkeypatch.setattr(
+            attention_module,
+            "_Attend",
+            type("Fused", (), {"apply": attention_module._attend_fused}),
+        )
+    rows = rows_of(4, [3, 40, 5], [1, 2, 3]) + rows_of(5, [2, 7])
+    labels = torch.tensor([5, 6, 7, 8, 9])
+    found = []
+    for batch, way in (
+        (packed_batch(rows, [3, 3, 3, 0, 0]), packed(llama)),
+        (padded_batch(rows, 0), torch.enable_grad()),
+    ):
+        llama.zero_grad()
+        with way:
+            logits = llama(**batch.inputs, use_cache=False).logits[batch.rows, batch.columns]
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        found.append({name: value.grad.clone() for name, value in llama.named_parameters()})
+    for name, gradient in found[0].items():
+        assert torch.allclose(gradient, found[1][name], atol=1e-5), name
+
+
+def test_branches_see_their_row_and_their_ancestors_alone(llama):
+    rows = rows_of(6, [3, 20, 6], [1, 2])
+    branches = [Branch(10, 1, (0,)), Branch(11, 2, (0, 1)), Branch(12, 1, (2,))]
+    for batch, way in (
+        (packed_batch(rows, [2, 2, 2], branches), packed(llama)),
+        (padded_batch(rows, 0, branches), torch.enable_grad()),
+    ):
+        with torch.inference_mode(), way:
+            logits = llama(**batch.inputs, use_cache=False).logits
+        for place, row in enumerate(rows):
+            for branch, path in enumerate(([10], [10, 11], [12])):
+                found = logits[batch.rows[place], batch.branches[place, branch]]
+                assert torch.allclose(found, alone(llama, [*row, *path])[-1], atol=1e-4)
+
+
+def test_a_sliding_window_hides_what_lies_beyond_it():
+    torch.manual_seed(1)
+    model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)).eval()
+    rows = rows_of(7, [30, 4, 12], [1, 2, 3])
+    assert packs(model)
+    for row, logits in zip(rows, together(model, packed_batch(rows, [3, 3, 3])), strict=True):
+        assert torch.allclose(logits, alone(model, row)[-1], atol=1e-4)
+
+
+def test_a_model_that_packed_batches_would_change_is_found_out(llama, monkeypatch):
+    torch.manual_seed(2)
+    assert packs(LlamaForCausalLM(LlamaConfig(**SIZES)))
+    leaky = LlamaForCausalLM(LlamaConfig(**SIZES))
+    # Positions that a packed batch does not restart stand for whatever mixes rows otherwise.
+    rotary = leaky.model.rotary_emb.forward
+    leaky.model.rotary_emb.forward = lambda states, position_ids: rotary(
+        states, torch.arange(states.shape[1])[None]
+    )
+    leaky.model.norm.forward = lambda states: states.cumsum(1)
+    assert not packs(leaky)
+    dropping = LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1))
+    assert not packs(dropping)
+
+
+def test_the_attention_of_the_model_is_put_back(llama):
+    before = llama.config._attn_implementation
+    with packed(llama):
+        assert llama.config._attn_implementation != before
+    assert llama.config._attn_implementation == before
+
+
+def test_the_shared_prefix_leaves_every_row_a_token_of_its_own():
+    assert shared_prefix([[1, 2, 3], [1, 2, 4]]) == 2
+    assert shared_prefix([[1, 2], [1, 2]]) == 1
+    assert shared_prefix([[1], [1, 2]]) == 0
+    assert shared_prefix([[5, 1], [6, 1]]) == 0
+    assert shared_prefix([[1, 2, 3]]) == 0
