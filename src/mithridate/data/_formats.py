@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn
 
 from mithridate.errors import InputError
 
@@ -135,11 +135,11 @@ def csv_records(path: Path, name: str, wanted: Wanted, *, delimiter: str) -> Ite
         yield where, dict(zip(header, fields, strict=True))
 
 
-def parquet_records(path: Path, name: str, wanted: Wanted) -> Iterator[Record]:
+def parquet_records(path: "Path | BinaryIO", name: str, wanted: Wanted) -> Iterator[Record]:
     """Yield the rows of a Parquet file, batch by batch.
 
     Args:
-        path: The file.
+        path: The file, or one opened.
         name: What messages call it.
         wanted: The columns wanted; no other is decoded.
 

@@ -6,7 +6,7 @@ Nothing heavy is imported until a source needs it, so that the command line star
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from mithridate.data._formats import (
     jsonl_records,
     streamed_records,
 )
+from mithridate.data.remote import is_url, url_records
 from mithridate.data.rows import Row, content_id, number_duplicates
 from mithridate.errors import InputError
 
@@ -55,7 +56,8 @@ class Part:
     """A piece of a data set that is read as a stream, by any process.
 
     Attributes:
-        source: A file, or a hub id, whose rows are then fetched as they are read.
+        source: A file, the address of a Parquet file, or a hub id, whose rows are then fetched as
+            they are read.
         span: The lines of a JSON Lines file; the whole source when ``None``.
     """
 
@@ -150,6 +152,20 @@ def iter_answers(
     """
     for where, fields in _records(source, {columns.answer: True}, split):
         yield _required_answer(fields, columns, where)
+
+
+def record_rows(records: Iterable[Record], columns: Columns = _DEFAULT_COLUMNS) -> Iterator[Row]:
+    """Make rows of records that another reader read.
+
+    Args:
+        records: Where each record stands, for messages, and its fields by column.
+        columns: Which column holds what.
+
+    Raises:
+        InputError: A row is defective.
+    """
+    for where, fields in records:
+        yield _row(fields, columns, where, True)[0]
 
 
 def _rows(
@@ -276,6 +292,8 @@ def _part_records(part: Part, wanted: dict[str, bool], split: str) -> Iterator[R
     if is_hub_id(part.source):
         stream = _load_from_hub(part.source, split, streaming=True)
         return streamed_records(stream, f"{part.source}[{split}]", wanted)
+    if is_url(part.source):
+        return url_records(part.source, wanted)
     if part.span is not None:
         return jsonl_records(Path(part.source), part.source, wanted, part.span)
     return _records(part.source, wanted, split)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mithridate.data._formats import READERS, Span, unreadable
 from mithridate.data.read import Part, check_file, is_hub_id
+from mithridate.data.remote import find_parquet, is_url
 from mithridate.data.write import OUTPUT_MARKERS
 from mithridate.errors import InputError
 
@@ -24,8 +25,8 @@ def find_shards(sources: Sequence[str]) -> list[str]:
     shell or a file system lists them. Numbers in names count by value: part-2 before part-10.
 
     Args:
-        sources: Files, folders of files of one format, patterns such as ``data/part-*.jsonl``, or
-            hub ids.
+        sources: Files, folders of files of one format, patterns such as ``data/part-*.jsonl``,
+            addresses of Parquet such as ``s3://bucket/folder``, or hub ids.
 
     Raises:
         InputError: There is no such file, a folder holds none or several formats, or a file is
@@ -36,7 +37,8 @@ def find_shards(sources: Sequence[str]) -> list[str]:
         raise InputError("no data", mend="name at least one file")
     first_name: dict[str, str] = {}
     for shard in found:
-        identity = shard if is_hub_id(shard) else os.path.realpath(shard)
+        is_path = not is_url(shard) and not is_hub_id(shard)
+        identity = os.path.realpath(shard) if is_path else shard
         if identity in first_name:
             raise InputError(
                 "this shard is named twice, so its rows would count twice",
@@ -63,7 +65,7 @@ def split_lines(path: str, part_bytes: int = PART_BYTES) -> list[Part]:
     Raises:
         InputError: The file cannot be read.
     """
-    if is_hub_id(path) or Path(path).suffix.lower() not in _LINE_FORMATS:
+    if is_url(path) or is_hub_id(path) or Path(path).suffix.lower() not in _LINE_FORMATS:
         return [Part(path)]
     parts: list[Part] = []
     try:
@@ -73,8 +75,8 @@ def split_lines(path: str, part_bytes: int = PART_BYTES) -> list[Part]:
             while size - start > part_bytes:
                 lines = 0
                 # Counting the lines that come before is cheap, and errors can then name theirs.
-                while file.tell() - start < part_bytes and (piece := file.read(_PIECE)):
-                    lines += piece.count(b"\n")
+                while (left := start + part_bytes - file.tell()) > 0:
+                    lines += file.read(min(left, _PIECE)).count(b"\n")
                 lines += file.readline().endswith(b"\n")
                 end = file.tell()
                 parts.append(Part(path, Span(start, end, line)))
@@ -87,6 +89,8 @@ def split_lines(path: str, part_bytes: int = PART_BYTES) -> list[Part]:
 
 
 def _expand(source: str) -> list[str]:
+    if is_url(source):
+        return find_parquet(source)
     path = Path(source)
     if path.is_dir():
         return _in_folder(path)

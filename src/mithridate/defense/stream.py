@@ -156,6 +156,19 @@ def stream_lines(
             yield benign[label](row_id, text)
 
 
+def tally_rows(rows: Iterable[Row], plan: StreamPlan) -> Tally:
+    """Return the tally of a stream, its rows checked, without making D*.
+
+    Raises:
+        CollisionError: As `stream_records`.
+        InputError: As `stream_records`.
+    """
+    tally = Tally()
+    for _ in _decide(rows, plan, tally):
+        pass
+    return tally
+
+
 def _decide(
     rows: Iterable[Row], plan: StreamPlan, tally: Tally | None
 ) -> Iterator[tuple[Row, int, bool]]:

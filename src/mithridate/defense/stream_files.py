@@ -269,7 +269,16 @@ class _Run:
         """Return the labels among the first rows of parts all over the data set."""
         parts = [part for shard in self.shards for part in shard]
         sampled = parts[:: -(-len(parts) // _SAMPLED_PARTS)]
-        return set().union(*(_labels_of(self.reading, part, _SAMPLED_ROWS) for part in sampled))
+        columns, split = self.reading.columns, self.reading.split
+        # Whole rows, not answers alone: a wrong text column shows here, before any work.
+        rows = (
+            row
+            for part in sampled
+            for row in islice(
+                iter_rows(part, columns, split=split, require_rows=False), _SAMPLED_ROWS
+            )
+        )
+        return distinct_answers((str(row.answer) for row in rows), columns.answer)
 
     def all_labels(self) -> set[str]:
         """Return all labels, by a pass over the answers."""
@@ -307,9 +316,9 @@ class _Run:
         return files, tally
 
 
-def _labels_of(reading: Reading, part: AnyPart, rows: int | None = None) -> set[str]:
+def _labels_of(reading: Reading, part: AnyPart) -> set[str]:
     answers = iter_answers(part, reading.columns, split=reading.split)
-    return distinct_answers(islice(answers, rows), reading.columns.answer)
+    return distinct_answers(answers, reading.columns.answer)
 
 
 def _write_part(plan: StreamPlan, reading: Reading, file_format: FileFormat, task: _Task) -> Tally:
