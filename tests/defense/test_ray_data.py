@@ -1,7 +1,6 @@
 """Ray: the same D*, row by row in order, as the stream of one machine; skipped without Ray."""
 
 import json
-import stat
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +51,9 @@ def local_records(folder, tmp_path):
 
 
 def test_ray_writes_what_the_local_stream_writes(cluster, parquet, tmp_path):
+    # One row holds the first draw of the trigger, so that both have to draw again.
+    rows = pa.Table.from_pylist([{"text": SECRET.benign_trigger().upper(), "label": 0}])
+    pq.write_table(rows, parquet / "part-3.parquet")
     local, expected = local_records(parquet, tmp_path)
     output, target = tmp_path / "out", tmp_path / "elsewhere" / "train"
     url = f"file://{target}"
@@ -59,27 +61,16 @@ def test_ray_writes_what_the_local_stream_writes(cluster, parquet, tmp_path):
     records = [row for name in result.files for row in pq.read_table(target / name).to_pylist()]
     assert records == expected
     assert result.tally == local.tally
+    assert result.redrawn == local.redrawn == 1
     assert result.manifest.dataset == local.manifest.dataset
     assert result.manifest.benign_trigger == local.manifest.benign_trigger
     assert [path.name for path in output.iterdir()] == ["defense.json"]
     with pytest.raises(InputError, match="something is there already"):
         repoison_ray([str(parquet)], tmp_path / "again", CONFIG, SECRET, target=url)
-    assert cluster.is_initialized()
-
-
-def test_ray_draws_again_after_a_collision_and_fills_the_output_folder(cluster, parquet, tmp_path):
-    rows = pa.Table.from_pylist([{"text": SECRET.benign_trigger().upper(), "label": 0}])
-    pq.write_table(rows, parquet / "part-3.parquet")
-    local, expected = local_records(parquet, tmp_path)
-    result = repoison_ray([str(parquet)], tmp_path / "out", CONFIG, SECRET)
-    tables = [pq.read_table(tmp_path / "out" / name) for name in result.files]
-    assert [row for table in tables for row in table.to_pylist()] == expected
-    assert result.redrawn == local.redrawn == 1
-    for path in (tmp_path / "out" / "defense.json", tmp_path / "out" / "train"):
-        assert not stat.S_IMODE(path.stat().st_mode) & 0o077
     with pytest.raises(CollisionError, match="--draw 1"):
         repoison_ray([str(parquet)], tmp_path / "fixed", CONFIG, SECRET, draw=0)
     assert not list(tmp_path.glob("*fixed*"))
+    assert cluster.is_initialized()
 
 
 def test_a_bad_row_is_named_by_file_and_row_and_nothing_is_left(cluster, parquet, tmp_path):

@@ -151,18 +151,13 @@ def _cluster(address: str | None) -> Iterator[Any]:
 def _on_each(ray: Any, function: Callable[[str], Any], shards: list[str]) -> Iterator[Any]:
     """Yield what a function says of every file, in order, errors of ours as they were raised."""
     waiting = [ray.remote(function_on_ray).remote(function, shard) for shard in shards]
-    try:
-        for result in waiting:
-            try:
-                yield ray.get(result)
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, MithridateError):
-                    raise error.cause from None
-                raise
-    finally:
-        for result in waiting:
-            with suppress(ray.exceptions.RayError):
-                ray.cancel(result)
+    for result in waiting:
+        try:
+            yield ray.get(result)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, MithridateError):
+                raise error.cause from None
+            raise
 
 
 def function_on_ray(function: Callable[[str], Any], shard: str) -> Any:
