@@ -4,6 +4,8 @@ Every error the command line turns into a one-line message derives from `Mithrid
 Anything else that escapes is a bug of ours and keeps its traceback.
 """
 
+from typing import Any
+
 
 class MithridateError(Exception):
     """A failure with a message for the user: what, where, and the mend.
@@ -22,10 +24,18 @@ class MithridateError(Exception):
         self.where = where
         self.mend = mend
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let an error travel from a worker process to the one that talks to the user."""
+        return _rebuild, (type(self), self.what, self.where, self.mend), dict(self.__dict__)
+
     def __str__(self) -> str:
         """Return the message on one line: ``where: what; mend``."""
         head = f"{self.where}: {self.what}" if self.where else self.what
         return f"{head}; {self.mend}" if self.mend else head
+
+
+def _rebuild(kind: type[MithridateError], what: str, where: str, mend: str) -> MithridateError:
+    return kind(what, where=where, mend=mend)
 
 
 class InputError(MithridateError):

@@ -16,6 +16,7 @@ _DATA = "Data"
 _DEFENSE = "Defense"
 _TRAINING = "Training"
 _MODEL = "Model"
+_STREAM = "Data of any size"
 
 Preset = Literal["default", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -32,6 +33,15 @@ Data = Annotated[
     typer.Argument(
         help="The fine-tuning set: a .jsonl, .csv, .tsv or .parquet file, or a hub id.",
         metavar="DATA",
+        show_default=False,
+    ),
+]
+Shards = Annotated[
+    list[str],
+    typer.Argument(
+        help="The fine-tuning set: a .jsonl, .csv, .tsv or .parquet file, or a hub id; with "
+        "--stream also several, folders of shards, or patterns in quotes.",
+        metavar="DATA...",
         show_default=False,
     ),
 ]
@@ -153,6 +163,61 @@ class DefenseOptions:
         typer.Option(
             help="Longest prompt in tokens; longer texts are cut (512, paper 128).",
             rich_help_panel=_DEFENSE,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a set is re-poisoned that does not fit in memory."""
+
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Read row by row, in constant memory. Random selection alone can do that, which "
+            "lets poisoned rows into S.",
+            rich_help_panel=_STREAM,
+        ),
+    ] = False
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; by default one a core.", rich_help_panel=_STREAM),
+    ] = None
+    file_format: Annotated[
+        Literal["jsonl", "parquet"] | None,
+        typer.Option(
+            "--format",
+            help="Of the files written (jsonl; parquet on Ray).",
+            rich_help_panel=_STREAM,
+        ),
+    ] = None
+    draw: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Which draw of the secret strings to take, where several machines with one "
+            "--secret-file share the shards: 0 unless told otherwise.",
+            rich_help_panel=_STREAM,
+        ),
+    ] = None
+    backend: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="ray maps Parquet to Parquet on a Ray cluster.", rich_help_panel=_STREAM),
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="The cluster to use; by default a running one, or this machine.",
+            rich_help_panel=_STREAM,
+        ),
+    ] = None
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Where Ray writes the set, a folder or an address such as s3://bucket/folder; by "
+            "default a folder in the output.",
+            rich_help_panel=_STREAM,
         ),
     ] = None
 

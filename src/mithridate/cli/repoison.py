@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._inputs import Inputs, read_inputs, require_model_extra, training_config
 from mithridate.cli._options import (
-    Data,
     DataOptions,
     DefenseOptions,
     Json,
@@ -15,10 +14,13 @@ from mithridate.cli._options import (
     Overwrite,
     Preset,
     PresetOption,
+    Shards,
+    StreamOptions,
     TrainingOptions,
     spread,
 )
 from mithridate.cli._output import note, print_facts, print_json, quiet_libraries, say
+from mithridate.cli._stream import check_no_stream, run_stream, show_stream
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,10 +35,11 @@ TRAIN_FILE = "train.jsonl"
 
 @spread
 def repoison(
-    data: Data,
+    data: Shards,
     output: Output,
     columns: DataOptions,
     defense: DefenseOptions,
+    stream: StreamOptions,
     load: LoadOptions,
     model: Model = None,
     preset: PresetOption = "default",
@@ -46,6 +49,7 @@ def repoison(
     """Write the re-poisoned set, train.jsonl, for any other trainer, with its defense.json.
 
     Random selection needs neither a model nor torch; the other selections judge rows with --model.
+    With --stream, data of any size, in shards, becomes as many shards train-*.jsonl.
     """
     from mithridate.data.write import check_target, staged_folder, write_jsonl
     from mithridate.defense.manifest import make_manifest
@@ -54,7 +58,18 @@ def repoison(
     from mithridate.defense.secret import Secret
 
     check_target(output, overwrite=overwrite)
-    inputs = read_inputs(data, preset, columns, defense)
+    if stream.stream:
+        max_length = _max_length(preset, defense.max_length)
+        result = run_stream(
+            data, output, preset, columns, defense, stream, max_length, overwrite=overwrite
+        )
+        if json:
+            print_json(result)
+        else:
+            show_stream(result)
+        return
+    check_no_stream(data, stream)
+    inputs = read_inputs(data[0], preset, columns, defense)
     secret = inputs.secret or Secret.new()
     max_length = _max_length(preset, defense.max_length)
     features, facts = None, None

@@ -4,20 +4,37 @@ A reader knows lines and columns, nothing of rows: `read.py` turns fields into r
 """
 
 import csv
+import itertools
 import json
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn
 
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 Fields = Mapping[str, object]
 Record = tuple[str, Fields]
 Wanted = Mapping[str, bool]  # column name -> whether a file without it is refused
+
+
+class Span(NamedTuple):
+    """The lines of a text file between two byte offsets.
+
+    Attributes:
+        start: Offset of the first line.
+        end: Offset after the last line.
+        line: Number of the first line in the whole file, for messages.
+    """
+
+    start: int
+    end: int
+    line: int
+
 
 # A text longer than csv's default of 131,072 characters is an ordinary long document.
 _LONGEST_CSV_FIELD = 1 << 27
@@ -35,13 +52,16 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 _BOM = b"\xef\xbb\xbf"
 
 
-def jsonl_records(path: Path, name: str, wanted: Wanted) -> Iterator[Record]:
+def jsonl_records(
+    path: Path, name: str, wanted: Wanted, span: Span | None = None
+) -> Iterator[Record]:
     """Yield the objects of a JSON Lines file, one a line; blank lines are skipped.
 
     Args:
         path: The file.
         name: What messages call it.
         wanted: The columns wanted; the required ones must be in every object.
+        span: The lines to read; all when ``None``.
 
     Yields:
         ``file:line`` and the object.
@@ -51,13 +71,18 @@ def jsonl_records(path: Path, name: str, wanted: Wanted) -> Iterator[Record]:
     """
     # One decoder for all lines keeps the fast C scanner; json.loads would build one per call.
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    scan = decoder.raw_decode
     required = [column for column, needed in wanted.items() if needed]
-    for number, line in text_lines(path, name):
+    for number, line in text_lines(path, name, span):
         if not line.strip():
             continue
         where = f"{name}:{number}"
         try:
-            value = decoder.decode(line)
+            # An object from the line's first character to its last, as programs write it, needs
+            # no search for white space around it, which takes as long as the scan.
+            value, end = scan(line) if line[0] == "{" else (None, 0)
+            if line[end:] != "\n":
+                value = decoder.decode(line)
         except (ValueError, RecursionError) as error:
             raise _json_error(line, number, where, error) from None
         if not isinstance(value, dict):
@@ -110,11 +135,11 @@ def csv_records(path: Path, name: str, wanted: Wanted, *, delimiter: str) -> Ite
         yield where, dict(zip(header, fields, strict=True))
 
 
-def parquet_records(path: Path, name: str, wanted: Wanted) -> Iterator[Record]:
+def parquet_records(path: "Path | BinaryIO", name: str, wanted: Wanted) -> Iterator[Record]:
     """Yield the rows of a Parquet file, batch by batch.
 
     Args:
-        path: The file.
+        path: The file, or one opened.
         name: What messages call it.
         wanted: The columns wanted; no other is decoded.
 
@@ -132,9 +157,10 @@ def parquet_records(path: Path, name: str, wanted: Wanted) -> Iterator[Record]:
             columns = _select(wanted, table.schema_arrow.names, name)
             number = 0
             for batch in table.iter_batches(batch_size=1024, columns=columns):
-                for fields in batch.to_pylist():
+                # Column by column: a fifth of the time that `batch.to_pylist` takes row by row.
+                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     number += 1
-                    yield f"{name}:row {number}", fields
+                    yield f"{name}:row {number}", dict(zip(columns, values, strict=True))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         mend = "write it again, or convert it to JSONL"
         raise InputError(
@@ -163,12 +189,45 @@ def dataset_records(dataset: "Dataset", name: str, wanted: Wanted) -> Iterator[R
         yield f"{name}:row {number}", {**fields, **unknown} if unknown else fields
 
 
-def text_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
+def streamed_records(dataset: "IterableDataset", name: str, wanted: Wanted) -> Iterator[Record]:
+    """Yield the rows of a `datasets.IterableDataset`, of which one row at a time is in memory.
+
+    Args:
+        dataset: The stream; its own format (torch, numpy) is set aside.
+        name: What messages call it.
+        wanted: The columns wanted.
+
+    Yields:
+        ``name:row k``, k from 1, and the row by column name; a class label of -1 counts as null.
+
+    Raises:
+        InputError: A row lacks a column, or the stream breaks off.
+    """
+    required = [column for column, needed in wanted.items() if needed]
+    features = dataset.features or {}  # many streams tell their columns by their rows alone
+    class_labels = [c for c in wanted if type(features.get(c)).__name__ == "ClassLabel"]
+    rows = iter(dataset.with_format(None))
+    for number in itertools.count(1):
+        where = f"{name}:row {number}"
+        try:
+            fields = next(rows, None)
+        except Exception as error:  # the network's, the archive's or the builder's: a dozen types
+            what = f"the stream breaks off here ({first_line(error)})"
+            raise InputError(what, where=where, mend="check the source and the network") from error
+        if fields is None:
+            return
+        _require(required, fields, where)
+        unknown = {c: None for c in class_labels if fields[c] == -1}
+        yield where, {**fields, **unknown} if unknown else fields
+
+
+def text_lines(path: Path, name: str, span: Span | None = None) -> Iterator[tuple[int, str]]:
     r"""Yield the number and text of each line, ended by ``\n`` alone, of a UTF-8 file.
 
     Args:
         path: The file; a byte order mark at its start is dropped.
         name: What messages call it.
+        span: The lines to read; all when ``None``.
 
     Yields:
         The line's number from 1, and its text with its line ending.
@@ -176,10 +235,13 @@ def text_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: The file is compressed, binary, not UTF-8, or may not be read.
     """
-    offset = 0
+    offset, end, first = span or Span(0, sys.maxsize, 1)
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            file.seek(offset)
+            for number, line in enumerate(file, start=first):
+                if offset >= end:
+                    return
                 if number == 1:
                     _refuse_signature(line, name)
                     if line.startswith(_BOM):

@@ -6,17 +6,27 @@ Nothing heavy is imported until a source needs it, so that the command line star
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mithridate.data._formats import READERS, Fields, Record, dataset_records, first_line
+from mithridate.data._formats import (
+    READERS,
+    Fields,
+    Record,
+    Span,
+    dataset_records,
+    first_line,
+    jsonl_records,
+    streamed_records,
+)
+from mithridate.data.remote import is_url, url_records
 from mithridate.data.rows import Row, content_id, number_duplicates
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 # owner/name or name, with an optional configuration: glue:sst2
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
@@ -39,6 +49,20 @@ class Columns:
 
 
 _DEFAULT_COLUMNS = Columns()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a data set that is read as a stream, by any process.
+
+    Attributes:
+        source: A file, the address of a Parquet file, or a hub id, whose rows are then fetched as
+            they are read.
+        span: The lines of a JSON Lines file; the whole source when ``None``.
+    """
+
+    source: str
+    span: Span | None = None
 
 
 def read_rows(
@@ -78,11 +102,12 @@ def read_rows(
 
 
 def iter_rows(
-    source: "str | Path | Dataset",
+    source: "str | Path | Part | Dataset | IterableDataset",
     columns: Columns = _DEFAULT_COLUMNS,
     *,
     split: str = "train",
     require_answer: bool = True,
+    require_rows: bool = True,
 ) -> Iterator[Row]:
     """Stream rows one by one, in constant memory.
 
@@ -90,10 +115,11 @@ def iter_rows(
     both need the whole set: `read_rows` does that.
 
     Args:
-        source: As for `read_rows`.
+        source: As for `read_rows`, or a `Part`, or a `datasets.IterableDataset`.
         columns: Which column holds what.
         split: The split to take of a hub id.
         require_answer: Whether a row without an answer is an error; else its answer is ``None``.
+        require_rows: Whether a source without rows is an error; one shard of many may be empty.
 
     Yields:
         The rows in their order.
@@ -101,12 +127,53 @@ def iter_rows(
     Raises:
         InputError: The source cannot be read, or a row is defective.
     """
-    for row, _ in _rows(source, columns, split, require_answer):
+    for row, _ in _rows(source, columns, split, require_answer, require_rows):
         yield row
 
 
+def iter_answers(
+    source: "str | Path | Part | Dataset | IterableDataset",
+    columns: Columns = _DEFAULT_COLUMNS,
+    *,
+    split: str = "train",
+) -> Iterator[str]:
+    """Stream the answers alone, a quicker pass than `iter_rows`; texts are not looked at.
+
+    Args:
+        source: As for `iter_rows`; it may be empty.
+        columns: Which column holds what.
+        split: The split to take of a hub id.
+
+    Yields:
+        The answers in their order.
+
+    Raises:
+        InputError: The source cannot be read, or a row has no answer.
+    """
+    for where, fields in _records(source, {columns.answer: True}, split):
+        yield _required_answer(fields, columns, where)
+
+
+def record_rows(records: Iterable[Record], columns: Columns = _DEFAULT_COLUMNS) -> Iterator[Row]:
+    """Make rows of records that another reader read.
+
+    Args:
+        records: Where each record stands, for messages, and its fields by column.
+        columns: Which column holds what.
+
+    Raises:
+        InputError: A row is defective.
+    """
+    for where, fields in records:
+        yield _row(fields, columns, where, True)[0]
+
+
 def _rows(
-    source: "str | Path | Dataset", columns: Columns, split: str, require_answer: bool
+    source: "str | Path | Part | Dataset | IterableDataset",
+    columns: Columns,
+    split: str,
+    require_answer: bool,
+    require_rows: bool = True,
 ) -> Iterator[tuple[Row, bool]]:
     wanted = {
         columns.text: True,
@@ -117,20 +184,17 @@ def _rows(
     for where, fields in _records(source, wanted, split):
         count += 1
         yield _row(fields, columns, where, require_answer)
-    if not count:
-        raise _no_rows(source)
+    if not count and require_rows:
+        raise no_rows(source)
 
 
 def _row(fields: Fields, columns: Columns, where: str, require_answer: bool) -> tuple[Row, bool]:
     """Return the row, and whether it brought its own id."""
     text = _text(fields.get(columns.text), columns.text, where)
-    answer = _answer(fields.get(columns.answer), columns.answer, where)
-    if answer is None and require_answer:
-        raise InputError(
-            f'no answer in column "{columns.answer}"',
-            where=where,
-            mend="fill it in or drop the row",
-        )
+    if require_answer:
+        answer: str | None = _required_answer(fields, columns, where)
+    else:
+        answer = _answer(fields.get(columns.answer), columns.answer, where)
     own_id = _own_id(fields.get(columns.id or "id"), columns.id, where)
     row_id = content_id(text, answer) if own_id is None else own_id
     return Row(row_id, text, answer, where), own_id is not None
@@ -166,6 +230,17 @@ def _answer(value: object, column: str, where: str) -> str | None:
     )
 
 
+def _required_answer(fields: Fields, columns: Columns, where: str) -> str:
+    answer = _answer(fields.get(columns.answer), columns.answer, where)
+    if answer is None:
+        raise InputError(
+            f'no answer in column "{columns.answer}"',
+            where=where,
+            mend="fill it in or drop the row",
+        )
+    return answer
+
+
 def _own_id(value: object, column: str | None, where: str) -> str | None:
     """Return the source's own id, ``None`` where the column is not asked for and has none."""
     if isinstance(value, float) and value.is_integer():
@@ -193,9 +268,13 @@ def _checked_unicode(value: str, column: str, where: str) -> str:
 
 
 def _records(
-    source: "str | Path | Dataset", wanted: dict[str, bool], split: str
+    source: "str | Path | Part | Dataset | IterableDataset", wanted: dict[str, bool], split: str
 ) -> Iterator[Record]:
+    if isinstance(source, Part):
+        return _part_records(source, wanted, split)
     if not isinstance(source, str | Path):
+        if type(source).__name__ == "IterableDataset":
+            return streamed_records(source, "dataset", wanted)
         if not hasattr(source, "select_columns") or not hasattr(source, "features"):
             raise InputError(
                 f"cannot take rows from {type(source).__name__}",
@@ -203,13 +282,25 @@ def _records(
             )
         return dataset_records(source, "dataset", wanted)
     path = Path(source)
-    if isinstance(source, str) and _is_hub_id(source):
+    if isinstance(source, str) and is_hub_id(source):
         return dataset_records(_load_from_hub(source, split), f"{source}[{split}]", wanted)
-    _check_file(path)
+    check_file(path)
     return READERS[path.suffix.lower()](path, str(source), wanted)
 
 
-def _is_hub_id(source: str) -> bool:
+def _part_records(part: Part, wanted: dict[str, bool], split: str) -> Iterator[Record]:
+    if is_hub_id(part.source):
+        stream = _load_from_hub(part.source, split, streaming=True)
+        return streamed_records(stream, f"{part.source}[{split}]", wanted)
+    if is_url(part.source):
+        return url_records(part.source, wanted)
+    if part.span is not None:
+        return jsonl_records(Path(part.source), part.source, wanted, part.span)
+    return _records(part.source, wanted, split)
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a source is to be looked up on the hub: no file, nor the misspelled name of one."""
     path = Path(source)
     looks_like_file = (
         path.exists()
@@ -219,12 +310,13 @@ def _is_hub_id(source: str) -> bool:
     return not looks_like_file and _HUB_ID.fullmatch(source) is not None
 
 
-def _load_from_hub(source: str, split: str) -> "Dataset":
+def _load_from_hub(source: str, split: str, *, streaming: bool = False) -> Any:
     import datasets
 
     name, _, configuration = source.partition(":")
     try:
-        return datasets.load_dataset(name, configuration or None, split=split)
+        options = {"streaming": True} if streaming else {}
+        return datasets.load_dataset(name, configuration or None, split=split, **options)
     except Exception as error:  # a dozen types: network, offline mode, no such id, split or config
         raise InputError(
             f"neither a file nor a data set the hub gives us ({first_line(error)})",
@@ -233,7 +325,12 @@ def _load_from_hub(source: str, split: str) -> "Dataset":
         ) from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse what is no file of rows.
+
+    Raises:
+        InputError: It is a folder, is not there, or is of an unknown format.
+    """
     where = str(path)
     if path.is_dir():
         files = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in READERS]
@@ -252,8 +349,10 @@ def _check_file(path: Path) -> None:
         raise InputError(f'unknown format "{path.suffix}"', where=where, mend=mend)
 
 
-def _no_rows(source: "str | Path | Dataset") -> InputError:
+def no_rows(source: "str | Path | Part | Dataset | IterableDataset") -> InputError:
+    """Return the error for a source that holds no row."""
     mend = "give at least one row"
+    source = source.source if isinstance(source, Part) else source
     if not isinstance(source, str | Path):
         return InputError("no rows", where="dataset", mend=mend)
     path = Path(source)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as ascii_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,16 @@ def number_duplicates(rows: Iterable[Row]) -> list[Row]:
             row = Row(new, row.text, row.answer, row.where)
         numbered.append(row)
     return numbered
+
+
+def row_fingerprint(row: Row) -> int:
+    """Return a row's summand in the fingerprint of its data set."""
+    answer = "null" if row.answer is None else ascii_json(row.answer)
+    # What json.dumps would write, in a third of its time: this runs for every row of a stream.
+    record = f"[{ascii_json(row.id)}, {ascii_json(row.text)}, {answer}]".encode("ascii")
+    return int.from_bytes(hashlib.sha256(record).digest(), "big")
+
+
+def fingerprint_digits(total: int) -> str:
+    """Return a sum of `row_fingerprint` as the manifest writes it."""
+    return f"{total % 2**256:064x}"

@@ -14,16 +14,26 @@ from mithridate.errors import CollisionError
 ATTEMPTS = 16
 
 
-def _fold(text: str) -> str:
+class SecretHeldError(CollisionError):
+    """A row holds a drawn secret string: that draw is spent, the next one is to be tried.
+
+    Attributes:
+        trigger: Whether it is the benign trigger; else it is the safe prefix.
+    """
+
+    trigger = True
+
+
+def fold(text: str) -> str:
     """Return the text as compared: case and runs of white space do not matter."""
     return " ".join(text.casefold().split())
 
 
 def find_trigger(rows: Iterable[Row], trigger: str) -> Row | None:
     """Return the first row whose text or answer holds the trigger, or ``None``."""
-    needle = _fold(trigger)
+    needle = fold(trigger)
     for row in rows:
-        if needle in _fold(row.text) or (row.answer is not None and needle in _fold(row.answer)):
+        if needle in fold(row.text) or (row.answer is not None and needle in fold(row.answer)):
             return row
     return None
 

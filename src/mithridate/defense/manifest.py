@@ -10,11 +10,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mithridate.data.rows import Row
+from mithridate.data.rows import Row, fingerprint_digits, row_fingerprint
 from mithridate.data.write import write_text_atomic
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.prepare import Prepared
 from mithridate.defense.secret import Secret
+from mithridate.defense.stream import StreamPlan, Tally
 from mithridate.errors import ManifestError
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import BENIGN_SUFFIX, Prompt, PromptStyle
@@ -217,18 +218,50 @@ def make_manifest(
     )
 
 
+def stream_manifest(
+    plan: StreamPlan, p2p: P2PConfig, secret: Secret, tally: Tally, *, max_length: int = 512
+) -> DefenseManifest:
+    """Write down all that inference needs after a stream, of whose rows only the tally is left.
+
+    Args:
+        plan: What decided the rows' fates.
+        p2p: Settings of the re-poisoning.
+        secret: The deployment's secret.
+        tally: What the stream held.
+        max_length: Longest prompt in tokens.
+    """
+    return DefenseManifest(
+        version=version("mithridate"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=plan.task.labels,
+        words=plan.task.words,
+        benign_trigger=plan.trigger,
+        safe_prefix=plan.prefix,
+        secret_key=secret.key.hex(),
+        max_length=max_length,
+        config=p2p,
+        dataset=DatasetFacts(fingerprint=fingerprint_digits(tally.fingerprint), rows=tally.rows),
+        subset=SubsetFacts(
+            selection=p2p.selection,
+            rows=sum(tally.chosen.values()),
+            wanted=round(p2p.benign_ratio * tally.rows),
+        ),
+    )
+
+
 def dataset_fingerprint(rows: Iterable[Row]) -> DatasetFacts:
     """Return a data set's fingerprint, which does not depend on the order of its rows.
 
-    It is the sum, modulo 2**256, of the SHA-256 of each row's id, text and answer.
+    It is the sum, modulo 2**256, of the SHA-256 of each row's id, text and answer, so the sums of
+    shards add up. A stream does not number the copies of a row: where a set without ids of its own
+    holds copies, its fingerprint as a stream is another than as a whole.
     """
     total = 0
     count = 0
     for row in rows:
-        record = json.dumps([row.id, row.text, row.answer]).encode()
-        total += int.from_bytes(hashlib.sha256(record).digest(), "big")
+        total += row_fingerprint(row)
         count += 1
-    return DatasetFacts(fingerprint=f"{total % 2**256:064x}", rows=count)
+    return DatasetFacts(fingerprint=fingerprint_digits(total), rows=count)
 
 
 def file_sha256(path: Path) -> str:

@@ -7,6 +7,10 @@ from mithridate.data.rows import Row
 from mithridate.errors import InputError
 
 
+class UnknownLabelError(InputError):
+    """A row's label is not among the task's."""
+
+
 def default_label_words(count: int) -> tuple[str, ...]:
     """Return ``count`` distinct label words that no other one begins with.
 
@@ -78,10 +82,7 @@ class ClassificationTask:
         """
         rows = list(rows)
         found = {row.answer for row in rows if row.answer is not None}
-        names = tuple(labels) if labels is not None else tuple(sorted(found, key=_sort_key))
-        task = cls(
-            names, tuple(words) if words is not None else default_label_words(2 * len(names))
-        )
+        task = cls.of_labels(found, labels=labels, words=words)
         task.classes(rows)
         if len(found) == 1:
             raise InputError(
@@ -89,6 +90,29 @@ class ClassificationTask:
                 mend="a classifier needs rows of at least two classes",
             )
         return task
+
+    @classmethod
+    def of_labels(
+        cls,
+        found: Iterable[str],
+        *,
+        labels: Sequence[str] | None = None,
+        words: Sequence[str] | None = None,
+    ) -> "ClassificationTask":
+        """Build a task from the answers that occur, where no rows are at hand.
+
+        Args:
+            found: The answers; used where none are declared, numbers by value, names by alphabet.
+            labels: The declared label set, in class order.
+            words: The 2n label words; ``default_label_words`` when ``None``.
+
+        Raises:
+            InputError: There is one class, or labels or words repeat themselves.
+        """
+        names = tuple(labels) if labels is not None else tuple(sorted(set(found), key=_sort_key))
+        return cls(
+            names, tuple(words) if words is not None else default_label_words(2 * len(names))
+        )
 
     @property
     def n(self) -> int:
@@ -133,7 +157,7 @@ class ClassificationTask:
             return self.labels.index(row.answer)
         except ValueError:
             shown = ", ".join(self.labels[:10]) + (", ..." if self.n > 10 else "")
-            raise InputError(
+            raise UnknownLabelError(
                 f"label {row.answer!r} is not one of the declared labels {shown}",
                 where=row.where or row.id,
                 mend="correct the row or declare the label with --labels",
