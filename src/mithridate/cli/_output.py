@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mithridate.training.distributed import is_main
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mithridate.evaluation.intervals import Share
 
 
-def note(message: str) -> None:
-    """Say something that is not a result, on stderr."""
-    typer.echo(printable(message), err=True)
+def note(message: str, *, by_any: bool = False) -> None:
+    """Say something that is not a result, on stderr.
+
+    Args:
+        message: One line.
+        by_any: Of several processes let any say it, not the main one alone.
+    """
+    if by_any or is_main():
+        typer.echo(printable(message), err=True)
 
 
 def print_json(result: Mapping[str, Any]) -> None:

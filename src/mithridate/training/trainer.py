@@ -11,6 +11,7 @@ from transformers import Trainer
 
 from mithridate.inference.batching import pad
 from mithridate.inference.head import logits_at
+from mithridate.training.sampler import LengthSampler
 
 IGNORED = -100
 
@@ -85,6 +86,17 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         # We divide by the number of answer tokens in the whole step, so the Trainer must not
         # divide by the number of accumulation steps once more.
         self.model_accepts_loss_kwargs = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
+        """Return the order of rows, which is the same for one process and for several."""
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        micro, processes = self.args.per_device_train_batch_size, self.args.world_size
+        return LengthSampler(
+            [len(rows[index]["input_ids"]) for index in range(len(rows))],
+            micro * self.args.gradient_accumulation_steps * processes,
+            self.args.seed,
+            multiple=micro * processes if processes > 1 else 1,
+        )
 
     def compute_loss(
         self,
