@@ -89,6 +89,7 @@ def duration(seconds: float) -> str:
 
 def quiet_libraries() -> None:
     """Keep the model libraries' own warnings and bars off the user's terminal."""
+    import logging as python_logging
     import warnings
 
     from huggingface_hub.utils.tqdm import enable_progress_bars
@@ -97,7 +98,11 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     enable_progress_bars()  # of downloads, which the line above switched off as well
-    warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|accelerate)\b.*")
+    warnings.filterwarnings(
+        "ignore", module=r"(transformers|peft|torch|accelerate|bitsandbytes)\b.*"
+    )
+    for name in ("bitsandbytes", "DeepSpeed"):
+        python_logging.getLogger(name).setLevel(python_logging.ERROR)
 
 
 def _console() -> "Console":

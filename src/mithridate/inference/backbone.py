@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mithridate.errors import InputError
-from mithridate.inference.quantized import Quantization, quantization_config
+from mithridate.inference.quantized import Quantization, keep_gradients, quantization_config
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -129,6 +129,7 @@ def load_backbone(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = (model if packing else model.to(device)).eval()
+    keep_gradients(model)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     computed_in = str(dtype).removeprefix("torch.")

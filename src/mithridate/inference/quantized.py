@@ -47,6 +47,17 @@ def quantization_config(
     return {"quantization_config": settings, "device_map": {"": place}}
 
 
+def keep_gradients(model: Any) -> None:
+    """Keep bitsandbytes from repacking weights at the first prediction on a processor.
+
+    Where there is AVX512-BF16 it repacks them for a product without a gradient (0.50), and training
+    after a prediction, as after reading the rows, would learn from silently wrong gradients.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _require(quantization: Quantization, device: torch.device) -> None:
     """Try the arithmetic on a small layer: what a release can do where is not written anywhere."""
     try:
