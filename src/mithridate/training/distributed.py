@@ -228,7 +228,7 @@ def whole_adapter(model: Any) -> dict[str, Any] | None:
     """Return the trained weights of a model whose parameters lie in pieces on several devices.
 
     Every process must call it. The frozen weights are not brought together: an adapter is about
-    one hundredth of an 8B model.
+    half a hundredth of an 8B model.
 
     Returns:
         Names and whole tensors on the processor; ``None`` where no parameter is in pieces.
