@@ -266,3 +266,10 @@ def test_the_learning_rate_falls_with_the_models_width():
     assert TrainingConfig().learning_rate_for(576) == pytest.approx(1e-3)
     assert TrainingConfig().learning_rate_for(4096) == pytest.approx(2.3e-4, rel=0.02)
     assert TrainingConfig(learning_rate=5e-5).learning_rate_for(4096) == 5e-5
+
+
+def test_a_model_that_cannot_recompute_activations_is_refused(tiny, tmp_path):
+    tiny.model.supports_gradient_checkpointing = False
+    config = config_of(gradient_checkpointing=True)
+    with pytest.raises(InputError, match="give --no-gradient-checkpointing"):
+        fine_tune(tiny, samples_of(8), config, work_folder=tmp_path, quiet=True)

@@ -124,6 +124,7 @@ def training_config(
         "learning_rate": options.learning_rate,
         "batch_size": options.batch_size,
         "micro_batch_size": options.micro_batch_size,
+        "gradient_checkpointing": options.gradient_checkpointing,
         "rank": options.rank,
         "target_modules": listed(options.target_modules),
         "seed": options.seed,

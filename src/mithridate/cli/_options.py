@@ -243,6 +243,21 @@ class TrainingOptions:
         int | None,
         typer.Option(help="Rows per forward pass; fewer save memory.", rich_help_panel=_TRAINING),
     ] = None
+    gradient_checkpointing: Annotated[
+        bool | None,
+        typer.Option(
+            "--gradient-checkpointing/--no-gradient-checkpointing",
+            help="Compute activations twice to keep fewer (from 1B parameters on).",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    quantization: Annotated[
+        Literal["none", "nf4", "int8"],
+        typer.Option(
+            help="QLoRA: keep the frozen weights in 4 or 8 bits (needs bitsandbytes).",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "none"
     rank: Annotated[int | None, typer.Option(help="LoRA rank (16).", rich_help_panel=_TRAINING)] = (
         None
     )

@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mithridate.training.distributed import is_main
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mithridate.evaluation.intervals import Share
 
 
-def note(message: str) -> None:
-    """Say something that is not a result, on stderr."""
-    typer.echo(printable(message), err=True)
+def note(message: str, *, by_any: bool = False) -> None:
+    """Say something that is not a result, on stderr.
+
+    Args:
+        message: One line.
+        by_any: Of several processes let any say it, not the main one alone.
+    """
+    if by_any or is_main():
+        typer.echo(printable(message), err=True)
 
 
 def print_json(result: Mapping[str, Any]) -> None:
@@ -81,6 +89,7 @@ def duration(seconds: float) -> str:
 
 def quiet_libraries() -> None:
     """Keep the model libraries' own warnings and bars off the user's terminal."""
+    import logging as python_logging
     import warnings
 
     from huggingface_hub.utils.tqdm import enable_progress_bars
@@ -89,7 +98,11 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     enable_progress_bars()  # of downloads, which the line above switched off as well
-    warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|accelerate)\b.*")
+    warnings.filterwarnings(
+        "ignore", module=r"(transformers|peft|torch|accelerate|bitsandbytes)\b.*"
+    )
+    for name in ("bitsandbytes", "DeepSpeed"):
+        python_logging.getLogger(name).setLevel(python_logging.ERROR)
 
 
 def _console() -> "Console":

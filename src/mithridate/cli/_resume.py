@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.data.write import empty_folder, staged_folder, write_text_atomic
+from mithridate.training.distributed import from_main
 
 if TYPE_CHECKING:
     from mithridate.defense.secret import Secret
@@ -56,7 +57,9 @@ def resumable(
 ) -> Iterator[Run]:
     """Give a folder to fill that survives a failed or killed run, and goes to its place at the end.
 
-    What is left behind is kept only where there is a checkpoint to go on from.
+    What is left behind is kept only where there is a checkpoint to go on from. Of several processes
+    the main one alone holds the folder and draws the secret; it tells the others, and all leave the
+    block when the folder is in its place.
 
     Args:
         output: Where the folder goes.
@@ -67,6 +70,30 @@ def resumable(
     Raises:
         InputError: See `mithridate.data.write.staged_folder`.
     """
+    with ExitStack() as held:
+
+        def enter() -> dict[str, Any]:
+            run = held.enter_context(_held(output, mark, secret, overwrite=overwrite))
+            return {
+                "folder": str(run.folder.absolute()),
+                "secret_key": run.secret.key.hex(),
+                "resumed_from": run.resumed_from,
+                "restarted": run.restarted,
+            }
+
+        told = from_main(enter)
+        yield Run(
+            Path(told["folder"]),
+            _secret(bytes.fromhex(told["secret_key"])),
+            told["resumed_from"],
+            told["restarted"],
+        )
+        from_main(lambda: held.pop_all().close())
+
+
+@contextmanager
+def _held(output: Path, mark: str, secret: "Secret | None", *, overwrite: bool) -> Iterator[Run]:
+    """Lock, fill and place the folder, on the one process that writes."""
     with staged_folder(output, resume=True, overwrite=overwrite) as folder:
         key = _kept_key(folder, mark)
         restarted = key is None and any(folder.iterdir())

@@ -34,6 +34,13 @@ from mithridate.cli._output import (
     say,
 )
 from mithridate.cli.repoison import subset_facts, summary
+from mithridate.training.distributed import (
+    check_launch,
+    engine,
+    from_main,
+    process_count,
+    together,
+)
 
 if TYPE_CHECKING:
     from mithridate.cli._resume import Run
@@ -61,6 +68,7 @@ class Job:
         training: The settings of the fine-tuning.
         dev: Rows to choose the best epoch by.
         prompt_style: How prompts are wrapped.
+        quantization: How the frozen weights are packed.
         report_to: A logging integration of the Trainer.
     """
 
@@ -68,6 +76,7 @@ class Job:
     training: "TrainingConfig"
     dev: "list[Row]"
     prompt_style: Any
+    quantization: Any
     report_to: str
 
 
@@ -87,23 +96,20 @@ def defend(
     """Fine-tune a classifier on data you do not trust, so that no trigger in it steers the model.
 
     Without --model it is SmolLM2-135M-Instruct, fetched once. A run that was killed goes on, by the
-    same command, from its last whole epoch.
+    same command, from its last whole epoch. Several GPUs share the work under accelerate launch -m
+    mithridate.cli defend.
     """
     from mithridate.cli._resume import resumable
     from mithridate.data.write import check_target
 
-    check_target(output, overwrite=overwrite)
-    job = _job(data, preset, columns, defense, fine_tuning)
-    require_model_extra()
-    from mithridate.inference.backbone import load_backbone
-
+    from_main(lambda: check_target(output, overwrite=overwrite))
+    job = together(lambda: _job(data, preset, columns, defense, fine_tuning))
+    together(require_model_extra)
     quiet_libraries()
     _caution(job.inputs)
-    backbone = load_backbone(
-        model or _default_model(),
-        precision=load.precision or "auto",
-        trust_remote_code=load.trust_remote_code,
-    )
+    if model is None:
+        from_main(lambda: str(_default_model()))  # fetched once, then found by the others
+    backbone = together(lambda: _backbone(model, load, job))
     mark = _fingerprint(job, backbone)
     with resumable(output, mark, job.inputs.secret, overwrite=overwrite) as run:
         result = _run(job, backbone, run, output)
@@ -111,6 +117,17 @@ def defend(
         print_json(result)
     else:
         _show(result, output)
+
+
+def _backbone(model: str | None, load: LoadOptions, job: Job) -> "Backbone":
+    from mithridate.inference.backbone import load_backbone
+
+    return load_backbone(
+        model or _default_model(),
+        precision=load.precision or "auto",
+        trust_remote_code=load.trust_remote_code,
+        quantization=job.quantization,
+    )
 
 
 def _job(
@@ -124,12 +141,24 @@ def _job(
     from mithridate.data.read import read_rows
 
     training = training_config(preset, fine_tuning, defense.max_length)
+    check_launch(
+        batch_size=training.batch_size,
+        best_epoch=fine_tuning.dev is not None,
+        quantization=fine_tuning.quantization,
+    )
     inputs = read_inputs(data, preset, columns, defense)
     dev: list[Row] = []
     if fine_tuning.dev is not None:
         dev = read_rows(fine_tuning.dev, columns_of(columns))
         inputs.task.classes(dev)
-    return Job(inputs, training, dev, defense.prompt_style, fine_tuning.report_to)
+    return Job(
+        inputs,
+        training,
+        dev,
+        defense.prompt_style,
+        fine_tuning.quantization,
+        fine_tuning.report_to,
+    )
 
 
 def _caution(inputs: Inputs) -> None:
@@ -172,16 +201,15 @@ def _fingerprint(job: Job, backbone: "Backbone") -> str:
             "secret": secret,
             "model": backbone.fingerprint,
             "precision": backbone.precision,
+            "quantization": backbone.quantization,
+            "engine": engine(),
         }
     )
 
 
 def _run(job: Job, backbone: "Backbone", run: "Run", output: Path) -> dict[str, Any]:
     """Train, and fill the folder."""
-    from mithridate.data.write import write_text_atomic
-    from mithridate.training.card import model_card
     from mithridate.training.defend import defend as library_defend
-    from mithridate.training.defend import save
 
     if run.restarted:
         note("An unfinished run of other settings or data was in the way: starting over.")
@@ -201,24 +229,38 @@ def _run(job: Job, backbone: "Backbone", run: "Run", output: Path) -> dict[str, 
         checkpoints=True,
         report_to=job.report_to,
     )
-    manifest = save(finished, run.folder)
     result = _metrics(job, finished, run, output)
+    from_main(lambda: _fill(job, finished, run, output, result))
+    return result
+
+
+def _fill(job: Job, finished: "Defense", run: "Run", output: Path, result: dict[str, Any]) -> None:
+    """Write the adapter, the manifest, the card and the figures."""
+    from mithridate.data.write import write_text_atomic
+    from mithridate.training.card import model_card
+    from mithridate.training.defend import save
+
+    manifest = save(finished, run.folder)
     card = model_card(manifest, job.training, trusted=len(job.inputs.trusted), folder=output.name)
     write_text_atomic(run.folder / "README.md", card)
     written = {name: value for name, value in result.items() if name != "folder"}
     write_text_atomic(run.folder / "metrics.json", json_module.dumps(written, indent=2) + "\n")
     run.finish()
-    return result
 
 
 def _metrics(job: Job, finished: "Defense", run: "Run", output: Path) -> dict[str, Any]:
     """Return what was done, without a secret in it."""
+    from mithridate.training.defend import examples_mac
+
     facts = finished.model.manifest.model
     training = finished.fitted.training
     return {
         **summary(job.inputs, finished.prepared, output),
         "model": facts.reference if facts else None,
         "precision": facts.precision if facts else None,
+        "quantization": job.quantization,
+        "processes": process_count(),
+        "examples_mac": examples_mac(finished.prepared.examples, run.secret),
         "prompt_style": job.prompt_style,
         "cut": finished.fitted.cut,
         "losses": training.losses,

@@ -1,7 +1,11 @@
 """The entry point: verbs, and failures as one line each."""
 
 import errno
+import io
+import os
 import sys
+import traceback
+from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -15,7 +19,8 @@ from mithridate.cli.demo import demo
 from mithridate.cli.evaluate import evaluate
 from mithridate.cli.predict import predict
 from mithridate.cli.repoison import repoison
-from mithridate.errors import MithridateError
+from mithridate.errors import InputError, MithridateError
+from mithridate.training import distributed
 
 INTERRUPTED = 130
 
@@ -29,20 +34,39 @@ class OneLineErrors(TyperGroup):
         """Run the command and exit with its code."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
-        sys.exit(self._exit_code(args, **extra))
+        distributed.start()
+        results = nullcontext() if distributed.is_main() else redirect_stdout(io.StringIO())
+        try:
+            with results:  # tables, JSON and help are printed once
+                code = self._exit_code(args, **extra)
+        except Exception as error:
+            if not distributed.joined():
+                raise
+            code = _one_of_several_failed(error)
+        if distributed.joined():
+            # Another process may wait for this one for ever; libraries' farewells would join it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
 
     def _exit_code(self, args: Any, **extra: Any) -> int:
         try:
             # With a verb done or --help shown there is no code: that is success.
             code = super().main(args, standalone_mode=False, **extra)
-        except MithridateError as error:
+        except distributed.AgreedError as error:
             note(f"error: {error}")
+            distributed.leave()
+            return error.exit_code
+        except MithridateError as error:
+            note(f"error: {error}", by_any=True)
             return error.exit_code
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            note(f"error: {where}no space left on the disk; free some space or write elsewhere")
+            what = "no space left on the disk; free some space or write elsewhere"
+            note(f"error: {where}{what}", by_any=True)
             return 2
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
@@ -51,12 +75,24 @@ class OneLineErrors(TyperGroup):
             if not hasattr(error, "format_message"):
                 raise
             note(_usage_line(error))
+            distributed.leave()  # every process was given the same words
             return 2
         if code == INTERRUPTED:
             note(
                 "interrupted; the same command starts again, and resumes where it left checkpoints"
             )
+        else:
+            distributed.leave()
         return code if isinstance(code, int) else 0
+
+
+def _one_of_several_failed(error: Exception) -> int:
+    """Say what ended this process of several, unless that was the end of another."""
+    if distributed.lost_peer(error):
+        note("error: another process of this run has ended, so this run has")
+    else:
+        traceback.print_exc()
+    return 1
 
 
 def _usage_line(error: Any) -> str:
@@ -91,12 +127,22 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     show_version: Annotated[
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    pass
+    verb = context.invoked_subcommand
+    if verb != "defend":
+        distributed.together(lambda: _refuse_several(verb))
+
+
+def _refuse_several(verb: str | None) -> None:
+    """Refuse what every process of several would do anew."""
+    if distributed.process_count() > 1:
+        what = f"{verb} runs in one process; defend alone shares its work out"
+        raise InputError(what, mend="run it without accelerate launch")
 
 
 def main() -> None:

@@ -67,12 +67,14 @@ class ModelFacts(_Part):
         reference: A folder or hub id.
         fingerprint: See `mithridate.inference.backbone.fingerprint`.
         precision: The dtype it was trained in.
+        quantization: How its frozen weights were packed in training.
         adapter_sha256: Hash of adapter_model.safetensors; ``None`` where another trainer made it.
     """
 
     reference: str
     fingerprint: str
     precision: str
+    quantization: Literal["none", "nf4", "int8"] = "none"
     adapter_sha256: str | None = None
 
 

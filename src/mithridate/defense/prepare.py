@@ -44,6 +44,19 @@ class Prepared:
     redrawn: int
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What the judge decided: all of D* that is not drawn from the secret alone.
+
+    Attributes:
+        subset: S.
+        mined: The n-grams that marked the rows the judge disagrees with.
+    """
+
+    subset: Subset
+    mined: list[MinedTrigger] = field(default_factory=list)
+
+
 def needs_features(config: P2PConfig) -> bool:
     """Whether the selection looks at the rows through the frozen base model."""
     return config.selection in ("agreement", "anchored")
@@ -75,10 +88,25 @@ def prepare(
         CollisionError: The published trigger occurs in the data.
         InputError: Too few rows, unknown trusted ids, or a selection lacks what it needs.
     """
-    trigger, redrawn = draw_trigger(list(rows), secret, published=config.trigger == "published")
-    prefix, redrawn_prefix = draw_prefix(
-        list(rows), secret, published=config.trigger == "published"
+    if config.trigger == "published":  # refused before the model reads a row
+        draw_trigger(list(rows), secret, published=True)
+    choice = choose(
+        rows, task, config, secret, features=features, trusted=trusted, clean_ids=clean_ids
     )
+    return carry_out(choice, rows, task, config, secret)
+
+
+def choose(
+    rows: Sequence[Row],
+    task: ClassificationTask,
+    config: P2PConfig,
+    secret: Secret,
+    *,
+    features: FeatureExtractor | None = None,
+    trusted: Set[str] = frozenset(),
+    clean_ids: Set[str] | None = None,
+) -> Choice:
+    """Judge the rows and choose S; see `prepare` for arguments and errors."""
     ids = [row.id for row in rows]
     classes = task.classes(rows)
     mined: list[MinedTrigger] = []
@@ -102,18 +130,36 @@ def prepare(
     else:
         subset = select_random(ids, config.benign_ratio, secret.derive("subset"))
     _check_every_class(subset, ids, classes, task)
-    examples = list(repoison(rows, subset.ids, task, config.mode))
+    return Choice(subset, mined)
+
+
+def carry_out(
+    choice: Choice,
+    rows: Sequence[Row],
+    task: ClassificationTask,
+    config: P2PConfig,
+    secret: Secret,
+) -> Prepared:
+    """Draw the secrets and make D* of a choice: the same D* wherever the choice was made.
+
+    Raises:
+        CollisionError: The published trigger occurs in the data.
+    """
+    published = config.trigger == "published"
+    trigger, redrawn = draw_trigger(list(rows), secret, published=published)
+    prefix, redrawn_prefix = draw_prefix(list(rows), secret, published=published)
+    examples = list(repoison(rows, choice.subset.ids, task, config.mode))
     copies = counter_examples(
         [example for example in examples if example.repoisoned],
-        [found.text for found in mined],
+        [found.text for found in choice.mined],
         secret.derive("counter-triggers"),
     )
     return Prepared(
         [*examples, *copies],
         benign_prompt(trigger),
         prefix,
-        subset,
-        mined,
+        choice.subset,
+        choice.mined,
         len(copies),
         redrawn + redrawn_prefix,
     )

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mithridate.errors import InputError
+from mithridate.inference.quantized import Quantization, keep_gradients, quantization_config
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -23,7 +24,8 @@ class Backbone:
         tokenizer: Its fast tokenizer.
         reference: What it was loaded from: a folder or a hub id.
         fingerprint: Hash of what was loaded; see `fingerprint`.
-        precision: The dtype of its weights.
+        precision: The dtype of its weights, or, where they are packed, the one computed in.
+        quantization: How its linear layers are packed.
     """
 
     model: Any
@@ -31,6 +33,7 @@ class Backbone:
     reference: str
     fingerprint: str
     precision: str
+    quantization: Quantization = "none"
 
 
 def best_device() -> torch.device:
@@ -66,10 +69,15 @@ def fingerprint(model: Any) -> str:
     """Return a SHA-256 over the names, shapes and a sample of the values of a model's weights.
 
     Up to 4,096 evenly spaced values of each tensor are read, which takes well under a second for
-    a small model and tells apart any two models that were trained differently.
+    a small model and tells apart any two models that were trained differently. Of a quantized model
+    only what is not packed counts, its embeddings, norms and head: how the rest is rounded may
+    differ from one processor to the next.
     """
     digest = hashlib.sha256()
+    packed = getattr(model, "is_quantized", False)
     for name, tensor in sorted(model.state_dict().items()):
+        if packed and (not tensor.is_floating_point() or ".weight." in name or name[-4:] == ".SCB"):
+            continue
         flat = tensor.detach().reshape(-1)
         step = max(1, flat.numel() // 4096)
         sample = flat[::step].float().cpu().numpy().tobytes()
@@ -84,15 +92,18 @@ def load_backbone(
     precision: Precision = "auto",
     device: torch.device | None = None,
     trust_remote_code: bool = False,
+    quantization: Quantization = "none",
 ) -> Backbone:
     """Load a base model from a local folder or a hub id.
 
     Raises:
-        InputError: It cannot be found or is no causal language model with safetensors weights.
+        InputError: It cannot be found or is no causal language model with safetensors weights, or
+            quantization needs what is not here.
     """
     device = device or best_device()
     dtype = resolve_precision(precision, device)
     name = str(reference)
+    packing = quantization_config(quantization, device, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
@@ -102,6 +113,7 @@ def load_backbone(
             # On a processor the fused attention's backward pass is slower than the plain one.
             attn_implementation="eager" if device.type == "cpu" else "sdpa",
             trust_remote_code=trust_remote_code,
+            **packing,
         )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -116,7 +128,9 @@ def load_backbone(
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval()
+    model = (model if packing else model.to(device)).eval()
+    keep_gradients(model)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return Backbone(model, tokenizer, name, fingerprint(model), str(dtype).removeprefix("torch."))
+    computed_in = str(dtype).removeprefix("torch.")
+    return Backbone(model, tokenizer, name, fingerprint(model), computed_in, quantization)

@@ -11,6 +11,7 @@ from mithridate.defense.manifest import DefenseManifest, file_sha256
 from mithridate.errors import InputError, ManifestError
 from mithridate.inference.backbone import Backbone, Precision, load_backbone
 from mithridate.inference.classifier import Classifier, Predictions
+from mithridate.inference.quantized import Quantization
 from mithridate.tasks.prompt import PromptRenderer
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -46,6 +47,7 @@ class DefendedModel:
         *,
         model: str | Path | None = None,
         precision: Precision | None = None,
+        quantization: Quantization | None = None,
         device: torch.device | None = None,
         trust_remote_code: bool = False,
     ) -> "DefendedModel":
@@ -57,6 +59,7 @@ class DefendedModel:
                 a whole model or with a PEFT adapter. After `defend`: the base model, should it
                 have moved.
             precision: The dtype to compute in; the one it was trained in by default.
+            quantization: How the base model's weights are packed; as in training by default.
             device: Where to compute.
             trust_remote_code: Passed on to transformers; off unless you say so.
 
@@ -77,6 +80,9 @@ class DefendedModel:
         settings: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code}
         settings["precision"] = precision or (
             manifest.model.precision if manifest.model else "auto"
+        )
+        settings["quantization"] = quantization or (
+            manifest.model.quantization if manifest.model else "none"
         )
         if own is not None:
             backbone = _base_of(own, manifest, model, settings)
@@ -125,7 +131,8 @@ def _base_of(
             mend="keep adapter and defense.json of one run together",
         )
     backbone = load_backbone(model or facts.reference, **settings)
-    if backbone.precision == facts.precision and backbone.fingerprint != facts.fingerprint:
+    alike = (backbone.precision, backbone.quantization) == (facts.precision, facts.quantization)
+    if alike and backbone.fingerprint != facts.fingerprint:
         raise ManifestError(
             f"the base model at {backbone.reference} is not the one the adapter was trained on",
             where=str(folder),

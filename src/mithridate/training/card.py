@@ -93,12 +93,19 @@ def _table(manifest: DefenseManifest, training: TrainingConfig, trusted: int) ->
         "Training": f"{training.epochs} epochs, batches of {training.batch_size}, learning rate "
         f"{rate}, {training.schedule} schedule, seed {training.seed}",
         "Longest prompt": f"{manifest.max_length} tokens",
-        "Precision": manifest.model.precision if manifest.model else None,
+        "Precision": _precision(manifest),
         "Made with": f"Mithridate {manifest.version}, {manifest.created}",
     }
     return "\n".join(
         f"| {name} | {_cell(value)} |" for name, value in facts.items() if value is not None
     )
+
+
+def _precision(manifest: DefenseManifest) -> str | None:
+    facts = manifest.model
+    if facts is None or facts.quantization == "none":
+        return facts.precision if facts else None
+    return f"{facts.precision}, frozen weights in {facts.quantization}"
 
 
 def _cell(value: object) -> str:

@@ -1,8 +1,11 @@
 """The main job: a data set of unknown provenance in, a defended model out."""
 
+import hashlib
+import hmac
+import json
 import time
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,19 @@ import numpy.typing as npt
 
 from mithridate.data.rows import Row
 from mithridate.defense.config import P2PConfig
+from mithridate.defense.counter import MinedTrigger
 from mithridate.defense.manifest import DefenseManifest, ModelFacts, file_sha256, make_manifest
-from mithridate.defense.prepare import FeatureExtractor, Prepared, prepare
+from mithridate.defense.prepare import (
+    Choice,
+    FeatureExtractor,
+    Prepared,
+    carry_out,
+    choose,
+    needs_features,
+)
 from mithridate.defense.repoison import Example
 from mithridate.defense.secret import Secret
+from mithridate.defense.select import Subset
 from mithridate.inference.backbone import Backbone
 from mithridate.inference.classifier import Classifier, label_trie
 from mithridate.inference.defended import ADAPTER_WEIGHTS, DefendedModel
@@ -22,6 +34,16 @@ from mithridate.inference.features import pooled_states
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import ORIGINAL_PROMPT, Prompt, PromptRenderer, PromptStyle
 from mithridate.training.config import TrainingConfig
+from mithridate.training.distributed import (
+    from_main,
+    gathered,
+    is_main,
+    process_count,
+    process_index,
+    start,
+    summed,
+    together,
+)
 from mithridate.training.finetune import Training, fine_tune
 from mithridate.training.samples import tokenize
 
@@ -63,18 +85,68 @@ class Defense:
 def feature_extractor(
     backbone: Backbone, renderer: PromptRenderer, *, layer: int | None = None, quiet: bool = False
 ) -> FeatureExtractor:
-    """Return the judge's eyes: rows under the original prompt, mean-pooled at a middle layer."""
+    """Return the judge's eyes: rows under the original prompt, mean-pooled at a middle layer.
 
-    def extract(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    Of several processes each reads its share; the main one, where the judge sits, gets the whole.
+    """
+
+    def read(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return pooled_states(
             backbone.model,
             renderer.render(texts, ORIGINAL_PROMPT).ids,
             layer=layer,
             pad_token_id=backbone.tokenizer.pad_token_id,
-            progress=not quiet,
+            progress=not quiet and is_main(),
         )
 
-    return extract
+    return lambda texts: gathered(read, list(texts))
+
+
+def prepare_together(
+    rows: Sequence[Row],
+    task: ClassificationTask,
+    config: P2PConfig,
+    secret: Secret,
+    *,
+    features: FeatureExtractor,
+    trusted: Set[str] = frozenset(),
+    clean_ids: Set[str] | None = None,
+) -> Prepared:
+    """Re-poison a data set as `prepare` does, the same on every process.
+
+    The main process alone judges and tells the others what it chose, so that no rounding of
+    another processor can put a row into one D* and not into the next.
+    """
+    eyes = features
+    if needs_features(config) and process_count() > 1:
+        states = features([row.text for row in rows])
+
+        def eyes(_texts: Sequence[str]) -> npt.NDArray[np.float32]:
+            return states
+
+    def chosen() -> dict[str, Any]:
+        choice = choose(
+            rows, task, config, secret, features=eyes, trusted=trusted, clean_ids=clean_ids
+        )
+        subset = {**asdict(choice.subset), "ids": sorted(choice.subset.ids)}
+        return {"subset": subset, "mined": [asdict(found) for found in choice.mined]}
+
+    told = from_main(chosen)
+    subset = Subset(**{**told["subset"], "ids": frozenset(told["subset"]["ids"])})
+    choice = Choice(subset, [MinedTrigger(**found) for found in told["mined"]])
+    return together(lambda: carry_out(choice, rows, task, config, secret))
+
+
+def examples_mac(examples: Sequence[Example], secret: Secret) -> str:
+    """Return a hash of D* by which two runs with one secret can be compared.
+
+    It is keyed: an open hash would let a guess at S be confirmed.
+    """
+    mac = hmac.new(secret.derive("examples"), digestmod=hashlib.sha256)
+    for example in examples:
+        record = (example.id, example.text, example.label, example.repoisoned)
+        mac.update(json.dumps(record).encode() + b"\n")
+    return mac.hexdigest()
 
 
 def fit(
@@ -104,16 +176,19 @@ def fit(
         quiet: Show no progress.
         options: Passed on to `fine_tune`.
     """
+    start()
     started = time.monotonic()
     renderer = PromptRenderer(backbone.tokenizer, max_length=config.max_length, style=prompt_style)
     trie = label_trie(task, backbone.tokenizer)
-    tokenized = tokenize(examples, task, benign, renderer, trie)
+    tokenized = together(lambda: tokenize(examples, task, benign, renderer, trie))
 
     def dev_accuracy(model: Any) -> float:
+        share = dev[process_index() :: process_count()]
         predicted = Classifier(model, renderer, task, benign).predict(
-            [row.text for row in dev], progress=not quiet
+            [row.text for row in share], progress=not quiet and is_main()
         )
-        return float((predicted.classes == np.asarray(task.classes(dev))).mean())
+        right = (predicted.classes == np.asarray(task.classes(share), dtype=np.int64)).sum()
+        return summed(float(right)) / len(dev)
 
     training = fine_tune(
         backbone,
@@ -162,13 +237,14 @@ def defend(
         options: Passed on to `fine_tune`.
 
     Raises:
-        InputError: See `prepare` and `fine_tune`.
+        InputError: See `mithridate.defense.prepare.prepare` and `fine_tune`.
     """
+    start()
     started = time.monotonic()
     renderer = PromptRenderer(
         backbone.tokenizer, max_length=training.max_length, style=prompt_style
     )
-    prepared = prepare(
+    prepared = prepare_together(
         rows,
         task,
         p2p,
@@ -202,19 +278,21 @@ def defend(
             reference=backbone.reference,
             fingerprint=backbone.fingerprint,
             precision=backbone.precision,
+            quantization=backbone.quantization,
         ),
     )
     return Defense(DefendedModel(fitted.classifier, manifest), prepared, fitted, probe_seconds)
 
 
 def save(defense: Defense, folder: Path) -> DefenseManifest:
-    """Write adapter and manifest into a folder, the manifest last.
+    """Write adapter and manifest into a folder, the manifest last; one process is enough.
 
     Returns:
         The manifest as written, with the adapter's hash.
     """
     model: Any = defense.model.classifier.scorer.model
-    model.save_pretrained(str(folder), safe_serialization=True)
+    whole = defense.fitted.training.adapter
+    model.save_pretrained(str(folder), state_dict=whole, safe_serialization=True)
     manifest = defense.model.manifest
     facts = manifest.model
     if facts is not None:

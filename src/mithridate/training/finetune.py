@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,15 @@ from mithridate.inference.attention import packs
 from mithridate.inference.backbone import Backbone
 from mithridate.inference.forward import fast_forward
 from mithridate.training.config import TrainingConfig
+from mithridate.training.distributed import (
+    check_launch,
+    engine,
+    from_main,
+    process_count,
+    together,
+    whole_adapter,
+)
+from mithridate.training.sampler import FilledDataset
 from mithridate.training.trainer import AnswerCollator, AnswerTrainer, Sample, SampleDataset
 
 RUN_FILE = "run.sha256"
@@ -33,12 +41,15 @@ class Training:
         losses: Mean training loss at every logged step.
         seconds: Wall-clock time of the training loop.
         tokens: Prompt and answer tokens fed, padding not counted.
+        adapter: The adapter's whole weights, where those of ``model`` lie in pieces on several
+            devices; ``None`` where they do not.
     """
 
     model: Any
     losses: list[float]
     seconds: float
     tokens: int
+    adapter: dict[str, torch.Tensor] | None = None
 
 
 def fine_tune(
@@ -65,14 +76,24 @@ def fine_tune(
         report_to: A logging integration of the Trainer.
 
     Raises:
-        InputError: The model has none of the target modules, or the work folder holds a checkpoint
-            of other rows, settings or another base model.
+        InputError: The model has none of the target modules or cannot recompute activations, the
+            work folder holds a checkpoint of other rows, settings or another base model, or
+            accelerate was told to launch what cannot be done.
     """
-    checkpoint = _own_checkpoint(work_folder, _identity(backbone, samples, config))
-    set_seed(config.seed)
-    model = _with_adapter(backbone.model, config)
-    packing = packs(model)
     measured = accuracy if config.best_epoch else None
+    together(
+        lambda: check_launch(
+            batch_size=config.batch_size,
+            best_epoch=measured is not None,
+            quantization=backbone.quantization,
+        )
+    )
+    checkpoint = from_main(
+        lambda: _own_checkpoint(work_folder, _identity(backbone, samples, config))
+    )
+    set_seed(config.seed)
+    model = together(lambda: _with_adapter(backbone.model, config))
+    packing = packs(model)
     dataset = SampleDataset(samples)
     trainer = AnswerTrainer(
         model=model,
@@ -85,7 +106,7 @@ def fine_tune(
             best_epoch=measured is not None,
             report_to=report_to,
         ),
-        train_dataset=dataset,
+        train_dataset=FilledDataset(dataset) if process_count() > 1 else dataset,
         eval_dataset=dataset if measured else None,
         data_collator=AnswerCollator(backbone.tokenizer.pad_token_id, packing, model.dtype),
         processing_class=backbone.tokenizer,
@@ -97,11 +118,29 @@ def fine_tune(
         output = trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     tokens = config.epochs * sum(len(row.prompt) + len(row.answer) - 1 for row in samples)
-    return Training(model.eval(), losses, float(output.metrics["train_runtime"]), tokens)
+    return Training(
+        model.eval(),
+        losses,
+        float(output.metrics["train_runtime"]),
+        tokens,
+        whole_adapter(trainer.model),
+    )
 
 
 def _with_adapter(model: Any, config: TrainingConfig) -> Any:
-    """Wrap a model with a fresh LoRA adapter."""
+    """Wrap a model with a fresh LoRA adapter.
+
+    A quantized model needs no more than this. PEFT's `prepare_model_for_kbit_training` would also
+    turn norms, embeddings and head to float32 (4 GB of an 8B model), so that training would see
+    another model than the one served; that helps float16, and we compute in bfloat16 or float32.
+    """
+    width = model.config.get_text_config().hidden_size
+    if config.checkpoints_gradients(width) and not model.supports_gradient_checkpointing:
+        raise InputError(
+            f"{type(model).__name__} cannot recompute activations",
+            where="--gradient-checkpointing",
+            mend="give --no-gradient-checkpointing; a smaller --micro-batch-size saves memory too",
+        )
     modules: str | list[str] = list(config.target_modules)
     if modules == ["all-linear"]:
         modules = "all-linear"
@@ -132,8 +171,7 @@ def _arguments(
     report_to: str,
 ) -> TrainingArguments:
     """Translate the settings into the Trainer's."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    per_process = max(1, config.batch_size // processes)
+    per_process = config.batch_size // process_count()
     # The largest size that divides the batch, or accumulation would drop rows of it.
     limit = min(config.micro_batch_size or per_process, per_process)
     micro = next(size for size in range(limit, 0, -1) if per_process % size == 0)
@@ -158,7 +196,8 @@ def _arguments(
         disable_tqdm=True,
         report_to=report_to,
         remove_unused_columns=False,
-        train_sampling_strategy="group_by_length",
+        # Every process feeds every adapter: to look for those without a gradient costs a pass.
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=config.seed,
         log_level="error",
@@ -167,7 +206,8 @@ def _arguments(
 
 def _identity(backbone: Backbone, samples: Sequence[Sample], config: TrainingConfig) -> str:
     """Return the hash of all that a checkpoint depends on."""
-    digest = hashlib.sha256(f"{backbone.fingerprint} {config.model_dump_json()}".encode())
+    head = f"{backbone.fingerprint} {backbone.quantization} {engine()} {config.model_dump_json()}"
+    digest = hashlib.sha256(head.encode())
     for sample in samples:
         digest.update(repr((sample.prompt, sample.answer)).encode())
     return digest.hexdigest()

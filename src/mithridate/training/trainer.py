@@ -12,6 +12,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from mithridate.inference.batching import packed_batch, padded_batch
 from mithridate.inference.head import has_plain_head, head_gives, logits_at
 from mithridate.training.loss import cross_entropy
+from mithridate.training.sampler import LengthSampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ class AnswerCollator:
         back = torch.cat([torch.arange(int(count) - 1, -1, -1) for count in counts])
         places = torch.stack([batch.rows, batch.columns]).repeat_interleave(counts, dim=1)
         places[1] -= back
-        labels = torch.tensor([token for row in samples for token in row["answer"]])
+        answers = [token for row in samples for token in row["answer"]]
+        labels = torch.tensor(answers, dtype=torch.long)
         # The Trainer counts answer tokens by `shift_labels`, and only where there are `labels`.
         return {**batch.inputs, "labels": labels, "shift_labels": labels, "places": places}
 
@@ -106,6 +108,17 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         # We divide by the number of answer tokens in the whole step, so the Trainer must not
         # divide by the number of accumulation steps once more.
         self.model_accepts_loss_kwargs = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
+        """Return the order of rows, which is the same for one process and for several."""
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        micro, processes = self.args.per_device_train_batch_size, self.args.world_size
+        return LengthSampler(
+            [len(rows[index]["input_ids"]) for index in range(len(rows))],
+            micro * self.args.gradient_accumulation_steps * processes,
+            self.args.seed,
+            multiple=micro * processes if processes > 1 else 1,
+        )
 
     def compute_loss(
         self,
