@@ -1,7 +1,6 @@
 """Exact scores of all label words after a prompt, in one forward pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,24 +10,10 @@ from tqdm.auto import tqdm
 
 from mithridate.inference.batching import by_length, pad
 from mithridate.inference.head import logits_at
+from mithridate.inference.scores import Scores
 from mithridate.inference.trie import LabelTrie
 
 TOKENS_PER_BATCH = 4096
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a model makes of each prompt.
-
-    Attributes:
-        log_probabilities: Shape (prompts, candidates): log p(candidate | prompt), float64, over
-            the whole vocabulary, so a row need not sum to one.
-        greedy: Shape (prompts,): the candidate that greedy decoding over the whole vocabulary
-            produces, -1 where it produces none of them.
-    """
-
-    log_probabilities: npt.NDArray[np.float64]
-    greedy: npt.NDArray[np.int64]
 
 
 class Scorer:
@@ -49,11 +34,6 @@ class Scorer:
         self.model = model
         self.trie = trie
         self.pad_token_id = pad_token_id
-
-    @property
-    def hidden_size(self) -> int:
-        """The model's width."""
-        return int(self.model.config.get_text_config().hidden_size)
 
     def score(self, prompts: Sequence[Sequence[int]], *, progress: bool = True) -> Scores:
         """Score every candidate after every prompt.

@@ -110,7 +110,7 @@ def fit(
     tokenized = tokenize(examples, task, benign, renderer, trie)
 
     def dev_accuracy(model: Any) -> float:
-        predicted = Classifier(model, renderer, task, benign).predict(
+        predicted = Classifier.local(model, renderer, task, benign).predict(
             [row.text for row in dev], progress=not quiet
         )
         return float((predicted.classes == np.asarray(task.classes(dev))).mean())
@@ -124,7 +124,7 @@ def fit(
         quiet=quiet,
         **options,
     )
-    classifier = Classifier(training.model, renderer, task, benign)
+    classifier = Classifier.local(training.model, renderer, task, benign)
     return Fitted(classifier, training, tokenized.cut, time.monotonic() - started)
 
 
@@ -213,8 +213,7 @@ def save(defense: Defense, folder: Path) -> DefenseManifest:
     Returns:
         The manifest as written, with the adapter's hash.
     """
-    model: Any = defense.model.classifier.scorer.model
-    model.save_pretrained(str(folder), safe_serialization=True)
+    defense.fitted.training.model.save_pretrained(str(folder), safe_serialization=True)
     manifest = defense.model.manifest
     facts = manifest.model
     if facts is not None:
