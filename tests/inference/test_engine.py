@@ -293,7 +293,15 @@ def test_an_address_that_is_no_api_is_said(server, tiny_shared):
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000/v1", "ftp://host/v1", "http://", f"http://u:{KEY}@host/v1", "http://h:x/v1"],
+    [
+        "localhost:8000/v1",
+        "ftp://host/v1",
+        "http://",
+        "http://h:x/v1",
+        "http://[::1/v1",
+        f"http://u:{KEY}@host/v1",
+        f"http://u:{KEY}@host:x/v1",
+    ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_its_password(url):
     refusal(lambda: EngineClient(Engine(url)), InputError, "URL")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mithridate.errors import EngineError, InputError
 
-Protocol = Literal["vllm", "openai"]
+WireProtocol = Literal["vllm", "openai"]
 
 KEY_VARIABLE = "MITHRIDATE_ENGINE_KEY"
 ATTEMPTS = 5
@@ -44,7 +44,7 @@ class Engine:
 
     url: str
     model: str | None = None
-    protocol: Protocol = "vllm"
+    protocol: WireProtocol = "vllm"
     key: str | None = field(default=None, repr=False)
     timeout: float = 120.0
     concurrency: int = 4
@@ -64,20 +64,19 @@ class EngineClient:
     """
 
     def __init__(self, engine: Engine) -> None:
-        parts = urlsplit(engine.url)
+        try:
+            parts = urlsplit(engine.url)
+            port = parts.port
+        except ValueError:  # half an IPv6 address, or a port that is no number
+            parts, port = urlsplit(""), None
         if parts.username is not None or parts.password is not None or parts.query:
             raise InputError(
                 "the engine's URL holds a user name, a password or a query",
                 mend=f"leave it out and set {KEY_VARIABLE}",
             )
-        try:
-            self.port = parts.port
-        except ValueError:
-            self.port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or self.port == -1:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(
                 "the engine's URL is none of HTTP",
-                where=engine.url,
                 mend="give one such as http://localhost:8000/v1",
             )
         key = engine.key.strip() if engine.key else None
@@ -89,6 +88,7 @@ class EngineClient:
             )
         self.url = engine.url.rstrip("/")
         self.host = parts.hostname
+        self.port = port
         self.path = parts.path.rstrip("/")
         self.timeout = engine.timeout
         self.context = ssl.create_default_context() if parts.scheme == "https" else None
@@ -125,7 +125,7 @@ class EngineClient:
                     "the server's certificate cannot be trusted",
                     "name its authority in SSL_CERT_FILE, or check the URL",
                 ) from None
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, UnicodeError) as error:
                 failure = getattr(error, "strerror", None) or type(error).__name__
             else:
                 if status < 300:
