@@ -326,10 +326,10 @@ REAL = ("MITHRIDATE_ENGINE_URL", "MITHRIDATE_ENGINE_MODEL", "MITHRIDATE_ENGINE_F
 
 
 @pytest.mark.skipif(not all(map(os.environ.get, REAL)), reason=f"needs {', '.join(REAL)}")
-@pytest.mark.parametrize("protocol", ["vllm", "openai"])
-def test_a_real_server_agrees_with_this_process(protocol):
+def test_a_real_server_agrees_with_this_process():
     """The folder is one `defend` wrote; the server computes in the precision of its training."""
     url, model, folder = (os.environ[name] for name in REAL)
+    protocol = os.environ.get("MITHRIDATE_ENGINE_PROTOCOL", "vllm")
     engine = Engine(url, model, protocol, os.environ.get(engine_client.KEY_VARIABLE), timeout=600)
     texts = ["a joy from start to end", "two hours i will not get back", "dull .", "witty ."]
     here = DefendedModel.load(folder).predict(texts)

@@ -76,6 +76,8 @@ def check_engine(options: EngineOptions, load: LoadOptions) -> None:
         raise InputError(what, mend="give its address with --engine-url")
     if load.precision is not None:
         raise InputError("--precision has no part in a server's model", mend="leave it out")
+    # transformers advises to install torch when it finds none, and here none is needed.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     require_engine_extra()
 
 

@@ -11,7 +11,6 @@ token is the one greedy decoding takes there. Two protocols ask for them:
 - ``openai``: one request for each label, prompt and label echoed with their log probabilities.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,11 @@ MOST_TOKENS_ASKED = 128
 """vLLM's bound on `logprob_token_ids`."""
 _NO_VALUE = -9999.0
 """What vLLM writes where it has no log probability."""
+_ROUNDING = 1e-3
+"""A log probability is not above it; what is, are logits (vLLM: --logprobs-mode raw_logits)."""
+_GREEDY = {"repetition_penalty": 1.0, "ignore_eos": True}
+"""Said to vLLM, which else takes a penalty from a model's generation_config.json, and by which the
+token it generates would not be the likeliest."""
 _PROBE = "Tokenizers differ: 0123456789, naïve, 東京, tab\t, \n  „quotes“ and <tags>.\nOutput: "
 
 
@@ -184,7 +188,8 @@ class EngineScorer:
         tokens = batch[0][1].tokens
         asked: dict[str, Any] = {"logprobs": 1, "echo": not tokens}
         if tokens:
-            asked |= {"logprob_token_ids": tokens, "return_tokens_as_token_ids": True}
+            asked |= {"logprob_token_ids": tokens, "return_tokens_as_token_ids": True, **_GREEDY}
+        read = _read_chosen if tokens else _read_echoed
         answer = self.client.post(
             "/completions",
             {
@@ -199,9 +204,8 @@ class EngineScorer:
         try:
             choices = {choice["index"]: choice["logprobs"] for choice in answer["choices"]}
             for place, (row, question) in enumerate(batch):
-                read = _read_chosen if tokens else _read_echoed
                 for edge, value, greedy in read(choices[place], question, len(prompts[row])):
-                    if not _NO_VALUE < value < math.inf:
+                    if not _NO_VALUE < value < _ROUNDING:
                         raise ValueError
                     found.append((row, edge, value, greedy))
         except (LookupError, TypeError, ValueError, AttributeError):
