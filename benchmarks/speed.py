@@ -144,7 +144,7 @@ def replaced(arguments: argparse.Namespace) -> set[str]:
         "score": {"score"},
         "defense": {"defense", "predict"},
         "start": {"start"},
-        "repoison": {"repoison time", "repoison memory"},
+        "repoison": {"repoison time", "repoison peak memory", "repoison CPU time"},
     }
     return {name for part in arguments.parts for name in parts[part]}
 

@@ -281,7 +281,7 @@ def pipeline_batched(given: Setting, texts: Sequence[str]) -> list[str]:
 
 def score_mithridate(given: Setting, texts: Sequence[str]) -> list[str]:
     """Answer with our scorer."""
-    found = Classifier(given.backbone.model, given.renderer, given.task).predict(
+    found = Classifier.local(given.backbone.model, given.renderer, given.task).predict(
         texts, progress=False
     )
     return [given.task.words[index] for index in found.classes]
@@ -318,7 +318,7 @@ def measure_train(arguments: argparse.Namespace, result: dict[str, Any]) -> None
     result["tokens"] = CONFIG.epochs * sum(map(len, given.prompts))
     test = share_of_rows(read_rows(arguments.data / "test.jsonl"), arguments.test_rows)
     if test:
-        found = Classifier(model.eval(), given.renderer, given.task).predict(
+        found = Classifier.local(model.eval(), given.renderer, given.task).predict(
             [row.text for row in test], progress=False
         )
         classes = given.task.classes(test)

@@ -182,6 +182,27 @@ def load() -> Callable[[Path], object]:
     return load_tiny
 
 
+@pytest.fixture
+def serve():
+    """Return a starter of servers over a real model, closed at the end of the test."""
+    import threading
+
+    from completions_server import CompletionsServer
+
+    started = []
+
+    def start(model, tokenizer, **settings):
+        server = CompletionsServer(model, tokenizer, **settings)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture(scope="session")
 def make_toy_rows() -> Callable[[int, int], list[Row]]:
     return toy_rows

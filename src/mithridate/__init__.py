@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mithridate.evaluation.evaluate import evaluate
     from mithridate.inference.backbone import load_backbone
     from mithridate.inference.defended import DefendedModel
+    from mithridate.inference.engine_client import Engine
     from mithridate.tasks.classification import ClassificationTask
     from mithridate.training.config import TrainingConfig
     from mithridate.training.defend import defend, save
@@ -27,6 +28,7 @@ _HOMES = {
     "Columns": "data.read",
     "DefendedModel": "inference.defended",
     "DefenseManifest": "defense.manifest",
+    "Engine": "inference.engine_client",
     "MithridateError": "errors",
     "P2PConfig": "defense.config",
     "Row": "data.rows",
@@ -45,6 +47,7 @@ __all__ = [
     "Columns",
     "DefendedModel",
     "DefenseManifest",
+    "Engine",
     "MithridateError",
     "P2PConfig",
     "Row",

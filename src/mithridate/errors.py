@@ -52,6 +52,10 @@ class AssetError(MithridateError):
     """A default asset could not be fetched, verified or converted."""
 
 
+class EngineError(MithridateError):
+    """An inference server could not be reached, or gave no answer that can be used."""
+
+
 class ManifestError(InputError):
     """A defense manifest is missing, malformed, of another version, or not the model's own."""
 

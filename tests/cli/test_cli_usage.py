@@ -13,8 +13,10 @@ OPTIONS = {
     "--trust-remote-code --report-to --overwrite --json",
     "repoison": "--output --model --text-column --labels --preset --selection --mode --trigger "
     "--trusted --poisoned-ids --secret-file --prompt-style --max-length --overwrite --json",
-    "predict": "--input --output --model --text-column --precision --json",
+    "predict": "--input --output --model --text-column --precision --engine --engine-url "
+    "--engine-model --engine-concurrency --engine-timeout --json",
     "evaluate": "--triggered --attack --trigger-words --sentence --target --reference --decoding "
+    "--reference-model --engine --engine-url --engine-model --engine-concurrency --engine-timeout "
     "--max-asr --min-accuracy --model --json",
     "assets": "--json",
     "demo": "--help",

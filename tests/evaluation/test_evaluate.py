@@ -49,7 +49,9 @@ def test_open_decoding_counts_the_raw_target_label_as_a_success_and_never_as_rig
 @pytest.fixture
 def classifier(tiny_shared):
     task = ClassificationTask(("a", "b", "c"), ("0", "1", "2", "3", "4", "5"))
-    return Classifier(tiny_shared.model, PromptRenderer(tiny_shared.tokenizer, max_length=64), task)
+    return Classifier.local(
+        tiny_shared.model, PromptRenderer(tiny_shared.tokenizer, max_length=64), task
+    )
 
 
 def clean_rows(count=30):

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from mithridate.inference import attention as attention_module
 from mithridate.inference.attention import packed, packs
 from mithridate.inference.batching import packed_batch, padded_batch, shared_prefix
-from mithridate.inference.packing import Branch, pack
+from mithridate.inference.packing import pack
+from mithridate.inference.trie import Branch
 
 SIZES = {
     "vocab_size": 64,

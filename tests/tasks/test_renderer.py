@@ -108,7 +108,7 @@ def test_training_and_prediction_give_the_model_the_same_tokens(tiny_shared, ben
     trained = tokenize(examples, task, benign, renderer, trie)
 
     fed = []
-    classifier = Classifier(tiny_shared.model, renderer, task, benign)
+    classifier = Classifier.local(tiny_shared.model, renderer, task, benign)
     handle = tiny_shared.model.register_forward_pre_hook(
         lambda _m, _a, kwargs: fed.extend(kwargs["input_ids"].tolist()), with_kwargs=True
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mithridate.attacks.base import Attack, Poisoned
 from mithridate.data.rows import Row
@@ -17,11 +17,10 @@ from mithridate.defense.secret import Secret
 from mithridate.evaluation.evaluate import Decoding, Evaluation, evaluate, target_rate
 from mithridate.evaluation.intervals import Share
 from mithridate.inference.backbone import Precision, load_backbone
-from mithridate.inference.classifier import Classifier
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import PromptRenderer
 from mithridate.training.config import TrainingConfig
-from mithridate.training.defend import Defense, defend, feature_extractor, fit
+from mithridate.training.defend import Defense, Fitted, defend, feature_extractor, fit
 
 Arm = Literal["reference", "undefended", "p2p", "subset"]
 
@@ -127,10 +126,10 @@ class Experiment:
                 trained = self._defend(cell, work, quiet)
             else:
                 trained = self._train_plainly(cell, work, quiet)
-        classifier, n_train, prepared, defense = trained
+        fitted, n_train, prepared, defense = trained
         train_seconds = time.monotonic() - started
         evaluation = evaluate(
-            classifier,
+            fitted.classifier,
             self.test,
             self.triggered,
             target=self.attack.target,
@@ -146,7 +145,7 @@ class Experiment:
             len(subset.ids) if subset else None,
             subset.poisoned(self.poisoned.ids) if subset else None,
             train_seconds,
-            self.training.learning_rate_for(classifier.scorer.hidden_size),
+            self.training.learning_rate_for(_width(fitted.training.model)),
             defense,
         )
 
@@ -159,7 +158,7 @@ class Experiment:
 
     def _defend(
         self, cell: Cell, work: Path, quiet: bool
-    ) -> tuple[Classifier, int, Prepared | None, Defense | None]:
+    ) -> tuple[Fitted, int, Prepared | None, Defense | None]:
         """Train a P2P cell."""
         defense = defend(
             self.poisoned.rows,
@@ -173,11 +172,11 @@ class Experiment:
             quiet=quiet,
         )
         prepared = defense.prepared
-        return defense.model.classifier, len(prepared.examples), prepared, defense
+        return defense.fitted, len(prepared.examples), prepared, defense
 
     def _train_plainly(
         self, cell: Cell, work: Path, quiet: bool
-    ) -> tuple[Classifier, int, Prepared | None, Defense | None]:
+    ) -> tuple[Fitted, int, Prepared | None, Defense | None]:
         """Train without re-poisoning: on all rows, before or after the attack, or on S alone."""
         backbone = load_backbone(self.model, precision=self.precision)
         rows = list(self.train) if cell.arm == "reference" else self.poisoned.rows
@@ -197,10 +196,15 @@ class Experiment:
         fitted = fit(
             backbone, examples, self.task, None, self.training, work_folder=work, quiet=quiet
         )
-        return fitted.classifier, len(examples), prepared, None
+        return fitted, len(examples), prepared, None
 
     def _clean_ids(self, cell: Cell) -> frozenset[str] | None:
         """Return the ids of the clean rows, to oracle selection alone."""
         if cell.p2p is None or cell.p2p.selection != "oracle":
             return None
         return frozenset(row.id for row in self.train) - self.poisoned.ids
+
+
+def _width(model: Any) -> int:
+    """Return a model's hidden size."""
+    return int(model.config.get_text_config().hidden_size)

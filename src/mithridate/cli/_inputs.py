@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -183,15 +184,26 @@ def require_model_extra() -> None:
     Raises:
         MithridateError: One is missing.
     """
+    _require("model", "peft", "sklearn", "torch", "transformers")
+
+
+def require_engine_extra() -> None:
+    """Refuse to go on where the libraries a server's client needs are not installed.
+
+    Raises:
+        MithridateError: One is missing.
+    """
+    _require("engine", "scipy", "transformers")
+
+
+def _require(extra: str, *modules: str) -> None:
     try:
-        import peft  # noqa: F401
-        import sklearn  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
+        for module in modules:
+            import_module(module)
     except ImportError as error:
         raise MithridateError(
             f"this needs {error.name or 'the model libraries'}, which is not installed",
-            mend="pip install 'mithridate[model]'",
+            mend=f"pip install 'mithridate[{extra}]'",
         ) from error
 
 

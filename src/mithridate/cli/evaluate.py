@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mithridate.cli._inputs import listed, require_model_extra
+from mithridate.cli._engine import EngineOptions, check_engine, open_model
+from mithridate.cli._inputs import listed
 from mithridate.cli._options import Json, LoadOptions, Model, spread
 from mithridate.cli._output import percent, print_facts, print_json, quiet_libraries
 from mithridate.errors import GateError, InputError
@@ -76,6 +77,13 @@ class AttackOptions:
             rich_help_panel=_ATTACK,
         ),
     ] = None
+    reference_model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine: that model's name on the server; otherwise it runs here.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def evaluate(
     gates: GateOptions,
     columns: TestColumns,
     load: LoadOptions,
+    engine: EngineOptions,
     model: Model = None,
     decoding: Annotated[
         Literal["closed", "open"],
@@ -121,15 +130,12 @@ def evaluate(
     clean = read_rows(test, read_columns, split=columns.split)
     task.classes(clean)
     triggered = _triggered(attack, gates, clean, manifest, read_columns, columns.split)
-    require_model_extra()
+    check_engine(engine, load)
     from mithridate.evaluation.evaluate import evaluate as library_evaluate
-    from mithridate.inference.defended import DefendedModel
 
     quiet_libraries()
-    floor = _floor(attack, triggered, decoding, load)
-    defended = DefendedModel.load(
-        folder, model=model, precision=load.precision, trust_remote_code=load.trust_remote_code
-    )
+    floor = _floor(attack, triggered, decoding, load, engine)
+    defended = open_model(folder, model, load, engine)
     measured = library_evaluate(
         defended.classifier,
         clean,
@@ -139,7 +145,7 @@ def evaluate(
         floor=floor,
     )
     failures = _failures(measured, gates)
-    result = _result(measured, manifest, attack, folder, failures)
+    result = _result(measured, manifest, attack, folder, failures) | engine.facts()
     if json:
         print_json(result)
     else:
@@ -172,6 +178,7 @@ def _triggered(
             "--max-asr": gates.max_asr,
             "--target": options.target,
             "--reference": options.reference,
+            "--reference-model": options.reference_model,
             "--trigger-words": options.trigger_words,
             "--sentence": options.sentence,
         }
@@ -222,17 +229,29 @@ def _attacked(options: AttackOptions, clean: "list[Row]", target: str) -> "list[
 
 
 def _floor(
-    attack: AttackOptions, triggered: "list[Row]", decoding: Any, load: LoadOptions
+    attack: AttackOptions,
+    triggered: "list[Row]",
+    decoding: Any,
+    load: LoadOptions,
+    engine: EngineOptions,
 ) -> "Share | None":
     """Return the rate at which a model that never saw the poison gives the target."""
     from mithridate.evaluation.evaluate import target_rate
-    from mithridate.inference.defended import DefendedModel
 
-    if attack.reference is None or attack.target is None:
+    if attack.reference is None:
+        if attack.reference_model is not None:
+            mend = "give the folder with its defense.json"
+            raise InputError("--reference-model needs --reference", mend=mend)
         return None
-    reference = DefendedModel.load(
-        attack.reference, precision=load.precision, trust_remote_code=load.trust_remote_code
-    )
+    if attack.target is None:
+        return None
+    # The floor is the same wherever the reference runs; only one that is served can run there.
+    served = attack.reference_model
+    if served is not None and engine.engine == "local":
+        raise InputError("--reference-model needs a server", mend="add --engine vllm")
+    place = EngineOptions() if served is None else engine.named(served)
+    check_engine(place, load)
+    reference = open_model(attack.reference, None, load, place)
     index = reference.classifier.task.label_index(attack.target)
     predictions = reference.classifier.predict(
         [row.text for row in triggered], open_decoding=decoding == "open"
@@ -292,6 +311,7 @@ def _show(measured: "Evaluation", result: dict[str, Any]) -> None:
             ("attack", result["attack"]),
             ("target", result["target"]),
             ("decoding", measured.decoding),
+            ("engine", result["engine"] if result["engine"] != "local" else None),
             ("selection of the defense", result["selection"]),
             ("inputs cut", result["cut"] or None),
         ],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mithridate.cli._inputs import require_model_extra
+from mithridate.cli._engine import EngineOptions, check_engine, open_model
 from mithridate.cli._options import Json, LoadOptions, Model, spread
 from mithridate.cli._output import note, print_json, print_table, quiet_libraries, say
 from mithridate.errors import InputError
@@ -23,6 +23,7 @@ SHOWN = 60
 def predict(
     folder: Annotated[Path, typer.Argument(help="What defend or repoison wrote.")],
     load: LoadOptions,
+    engine: EngineOptions,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
     input: Annotated[
         str | None,
@@ -44,13 +45,9 @@ def predict(
 
     DefenseManifest.load(folder)  # wrong folders are named before torch takes its seconds
     rows = _rows(texts or [], input, text_column)
-    require_model_extra()
-    from mithridate.inference.defended import DefendedModel
-
+    check_engine(engine, load)
     quiet_libraries()
-    defended = DefendedModel.load(
-        folder, model=model, precision=load.precision, trust_remote_code=load.trust_remote_code
-    )
+    defended = open_model(folder, model, load, engine)
     predictions = defended.predict([row.text for row in rows], progress=True)
     if predictions.cut:
         note(f"{predictions.cut} inputs were cut to {defended.manifest.max_length} tokens")

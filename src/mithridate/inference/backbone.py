@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from mithridate.errors import InputError
 from mithridate.inference.quantized import Quantization, keep_gradients, quantization_config
+from mithridate.inference.tokenizer import load_tokenizer
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -103,9 +104,9 @@ def load_backbone(
     device = device or best_device()
     dtype = resolve_precision(precision, device)
     name = str(reference)
+    tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
     packing = quantization_config(quantization, device, dtype)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=dtype,
@@ -122,12 +123,6 @@ def load_backbone(
             where=name,
             mend="give a local folder with safetensors weights, or a hub id that can be reached",
         ) from error
-    if not tokenizer.is_fast:
-        raise InputError(
-            "the model has no fast tokenizer", where=name, mend="convert it to a tokenizer.json"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     model = (model if packing else model.to(device)).eval()
     keep_gradients(model)
     for parameter in model.parameters():

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from mithridate.inference.packing import Branch, pack
+from mithridate.inference.packing import pack
+from mithridate.inference.trie import Branch
 
 
 def by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:

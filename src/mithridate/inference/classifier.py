@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.inference.scorer import Scorer
+from mithridate.inference.scores import LabelScorer
 from mithridate.inference.trie import LabelTrie
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import ORIGINAL_PROMPT, Prompt, PromptRenderer
@@ -49,7 +49,7 @@ class Classifier:
     """Classify inputs with a fine-tuned causal language model.
 
     Args:
-        model: The model with its adapter.
+        scorer: The model, here (`Scorer`) or on a server (`EngineScorer`), with the task's words.
         renderer: The renderer it was trained with.
         task: Its labels.
         benign: The benign prompt of a defended model; every input gets it and the answer is read
@@ -58,16 +58,30 @@ class Classifier:
 
     def __init__(
         self,
-        model: Any,
+        scorer: LabelScorer,
         renderer: PromptRenderer,
         task: ClassificationTask,
         benign: Prompt | None = None,
     ) -> None:
-        tokenizer = renderer.tokenizer
+        self.scorer = scorer
         self.renderer = renderer
         self.task = task
         self.benign = benign
-        self.scorer = Scorer(model, label_trie(task, tokenizer), tokenizer.pad_token_id)
+
+    @classmethod
+    def local(
+        cls,
+        model: Any,
+        renderer: PromptRenderer,
+        task: ClassificationTask,
+        benign: Prompt | None = None,
+    ) -> "Classifier":
+        """Return a classifier whose model, with its adapter, is in this process."""
+        from mithridate.inference.scorer import Scorer
+
+        tokenizer = renderer.tokenizer
+        scorer = Scorer(model, label_trie(task, tokenizer), tokenizer.pad_token_id)
+        return cls(scorer, renderer, task, benign)
 
     def predict(
         self, texts: Sequence[str], *, open_decoding: bool = False, progress: bool = True

@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from peft import PeftModel
+from typing import TYPE_CHECKING, Any
 
 from mithridate.defense.manifest import DefenseManifest, file_sha256
 from mithridate.errors import InputError, ManifestError
-from mithridate.inference.backbone import Backbone, Precision, load_backbone
-from mithridate.inference.classifier import Classifier, Predictions
-from mithridate.inference.quantized import Quantization
+from mithridate.inference.classifier import Classifier, Predictions, label_trie
+from mithridate.inference.engine import connect
+from mithridate.inference.engine_client import Engine
+from mithridate.inference.tokenizer import load_tokenizer
 from mithridate.tasks.prompt import PromptRenderer
+
+# torch and what needs it are loaded by `load` alone: `connect` works without.
+if TYPE_CHECKING:
+    import torch
+
+    from mithridate.inference.backbone import Backbone, Precision
+    from mithridate.inference.quantized import Quantization
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -46,9 +51,9 @@ class DefendedModel:
         path: str | Path,
         *,
         model: str | Path | None = None,
-        precision: Precision | None = None,
-        quantization: Quantization | None = None,
-        device: torch.device | None = None,
+        precision: "Precision | None" = None,
+        quantization: "Quantization | None" = None,
+        device: "torch.device | None" = None,
         trust_remote_code: bool = False,
     ) -> "DefendedModel":
         """Load what `mithridate defend` wrote, or another trainer's model with its manifest.
@@ -68,6 +73,8 @@ class DefendedModel:
                 model.
             InputError: The model cannot be loaded.
         """
+        from peft import PeftModel
+
         folder = Path(path)
         manifest = DefenseManifest.load(folder)
         own = folder if (folder / "adapter_config.json").exists() else None
@@ -92,10 +99,48 @@ class DefendedModel:
         renderer = PromptRenderer(
             backbone.tokenizer, max_length=manifest.max_length, style=manifest.prompt_style
         )
-        classifier = Classifier(
+        classifier = Classifier.local(
             loaded.eval(), renderer, manifest.classification_task(), manifest.benign_prompt()
         )
         return cls(classifier, manifest)
+
+    @classmethod
+    def connect(
+        cls,
+        path: str | Path,
+        engine: Engine,
+        *,
+        model: str | Path | None = None,
+        trust_remote_code: bool = False,
+    ) -> "DefendedModel":
+        """Put a defense before a model that a server holds; here, its tokenizer is enough.
+
+        Args:
+            path: The folder with ``defense.json``.
+            engine: The server, and the fine-tuned model's name there.
+            model: Where its tokenizer is; the base model's by default.
+            trust_remote_code: Passed on to transformers; off unless you say so.
+
+        Raises:
+            ManifestError: The manifest is missing or wrong.
+            EngineError: The server cannot be used.
+            InputError: It serves no such model or another tokenizer, or no tokenizer is known.
+        """
+        manifest = DefenseManifest.load(Path(path))
+        reference = model or (manifest.model.reference if manifest.model else None)
+        if reference is None:
+            raise InputError(
+                "the manifest names no model whose tokenizer to use",
+                where=str(path),
+                mend="name the model you trained on D* with --model",
+            )
+        tokenizer = load_tokenizer(str(reference), trust_remote_code=trust_remote_code)
+        renderer = PromptRenderer(
+            tokenizer, max_length=manifest.max_length, style=manifest.prompt_style
+        )
+        task = manifest.classification_task()
+        scorer = connect(engine, tokenizer, label_trie(task, tokenizer))
+        return cls(Classifier(scorer, renderer, task, manifest.benign_prompt()), manifest)
 
     def predict(self, texts: Sequence[str], *, progress: bool = False) -> Predictions:
         """Classify texts: apply the benign prompt, score the alternative labels, map back to Y.
@@ -108,8 +153,10 @@ class DefendedModel:
 
 def _base_of(
     folder: Path, manifest: DefenseManifest, model: str | Path | None, settings: dict[str, Any]
-) -> Backbone:
+) -> "Backbone":
     """Load the base model an adapter belongs to, and check that both are the ones trained."""
+    from mithridate.inference.backbone import load_backbone
+
     facts = manifest.model
     if facts is None:
         raise ManifestError(
@@ -141,8 +188,10 @@ def _base_of(
     return backbone
 
 
-def _foreign(model: str, settings: dict[str, Any]) -> tuple[Backbone, Any]:
+def _foreign(model: str, settings: dict[str, Any]) -> "tuple[Backbone, Any]":
     """Load what another trainer left: a PEFT adapter's folder or a whole model."""
+    from mithridate.inference.backbone import load_backbone
+
     if not (Path(model) / "adapter_config.json").exists():
         backbone = load_backbone(model, **settings)
         return backbone, backbone.model
@@ -152,7 +201,7 @@ def _foreign(model: str, settings: dict[str, Any]) -> tuple[Backbone, Any]:
             where=model,
             mend="save it as safetensors: other formats can run code when they are loaded",
         )
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
 
     base = PeftConfig.from_pretrained(model).base_model_name_or_path
     if not base:

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from mithridate.inference.trie import Branch
+
 SHORT = 32
 """Rows of up to this many tokens share a bucket; above, buckets span a factor of two."""
 
@@ -91,21 +93,6 @@ class Packing:
             }
             buckets.append(replace(bucket, **tensors))
         return Packing(moved(self.positions), tuple(buckets))
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A token after a row's end that sees the row and some branches before it, not all of them.
-
-    Attributes:
-        token: Its id.
-        depth: Its distance from the row's last token, 1 and up.
-        sees: Indices of the branches it sees, itself included.
-    """
-
-    token: int
-    depth: int
-    sees: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Scores of all label words after a prompt, in one forward pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,28 +17,12 @@ from mithridate.inference.batching import (
 )
 from mithridate.inference.forward import fast_forward
 from mithridate.inference.head import has_plain_head, head_gives, logits_at
+from mithridate.inference.scores import Scores
 from mithridate.inference.trie import LabelTrie
 
 TOKENS_PER_BATCH = 4096
 HEAD_POSITIONS = 256
 """Positions whose logits over the whole vocabulary exist at a time."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a model makes of each prompt.
-
-    Attributes:
-        log_probabilities: Shape (prompts, candidates): log p(candidate | prompt), float64, up to a
-            number of each prompt's own, the share of all other answers. It is zero, and the
-            probabilities those over the whole vocabulary, where a candidate has several tokens or
-            ``greedy`` was asked for.
-        greedy: Shape (prompts,): the candidate that greedy decoding over the whole vocabulary
-            produces, -1 where it produces none of them; ``None`` where it was not asked for.
-    """
-
-    log_probabilities: npt.NDArray[np.float64]
-    greedy: npt.NDArray[np.int64] | None
 
 
 class Scorer:
@@ -61,11 +44,6 @@ class Scorer:
         self.model = model
         self.trie = trie
         self.pad_token_id = pad_token_id
-
-    @property
-    def hidden_size(self) -> int:
-        """The model's width."""
-        return int(self.model.config.get_text_config().hidden_size)
 
     def score(
         self, prompts: Sequence[Sequence[int]], *, greedy: bool = False, progress: bool = True

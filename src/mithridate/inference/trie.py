@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mithridate.errors import InputError
-from mithridate.inference.packing import Branch
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,21 @@ class Node:
     token: int
     parent: int
     depth: int
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A token after a row's end that sees the row and some branches before it, not all of them.
+
+    Attributes:
+        token: Its id.
+        depth: Its distance from the row's last token, 1 and up.
+        sees: Indices of the branches it sees, itself included.
+    """
+
+    token: int
+    depth: int
+    sees: tuple[int, ...]
 
 
 class LabelTrie:
@@ -65,12 +79,12 @@ class LabelTrie:
                 edges.append((known[prefix], token))
             self.edges.append(edges)
         self.branches = [
-            Branch(node.token, node.depth, tuple(seen - 1 for seen in self._path(index)))
+            Branch(node.token, node.depth, tuple(seen - 1 for seen in self.ancestors(index)))
             for index, node in enumerate(self.nodes)
             if index > 0
         ]
 
-    def _path(self, index: int) -> list[int]:
+    def ancestors(self, index: int) -> list[int]:
         """Return the nodes from ``index`` up to, and without, the root."""
         path = []
         while index > 0:

@@ -184,7 +184,7 @@ def fit(
 
     def dev_accuracy(model: Any) -> float:
         share = dev[process_index() :: process_count()]
-        predicted = Classifier(model, renderer, task, benign).predict(
+        predicted = Classifier.local(model, renderer, task, benign).predict(
             [row.text for row in share], progress=not quiet and is_main()
         )
         right = (predicted.classes == np.asarray(task.classes(share), dtype=np.int64)).sum()
@@ -199,7 +199,7 @@ def fit(
         quiet=quiet,
         **options,
     )
-    classifier = Classifier(training.model, renderer, task, benign)
+    classifier = Classifier.local(training.model, renderer, task, benign)
     return Fitted(classifier, training, tokenized.cut, time.monotonic() - started)
 
 
@@ -290,7 +290,7 @@ def save(defense: Defense, folder: Path) -> DefenseManifest:
     Returns:
         The manifest as written, with the adapter's hash.
     """
-    model: Any = defense.model.classifier.scorer.model
+    model: Any = defense.fitted.training.model
     whole = defense.fitted.training.adapter
     model.save_pretrained(str(folder), state_dict=whole, safe_serialization=True)
     manifest = defense.model.manifest

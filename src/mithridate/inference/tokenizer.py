@@ -1,0 +1,31 @@
+"""Loading a tokenizer: all that a model on a server needs of its own on this machine."""
+
+from typing import Any
+
+from mithridate.errors import InputError
+
+
+def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
+    """Load a fast tokenizer from a local folder or a hub id; it has a padding token.
+
+    Raises:
+        InputError: It cannot be found, or is none of the fast ones.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(reference, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"cannot load the model's tokenizer: {reason}",
+            where=reference,
+            mend="give a local folder with the model, or a hub id that can be reached",
+        ) from error
+    if not tokenizer.is_fast:
+        raise InputError(
+            "the model has no fast tokenizer", where=reference, mend="convert it to tokenizer.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
