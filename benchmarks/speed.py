@@ -19,10 +19,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import repoison_scale
+from benchmarks import repoison_scale, speed_systems
+from benchmarks.speed_page import render
 from mithridate.data import write_jsonl, write_text_atomic
 from mithridate.evaluation.intervals import share
 
@@ -32,7 +34,8 @@ FLOPS_PER_TOKEN = {"train": 4 * 106.2e6, "score": 2 * 106.2e6}
 the gradient of its input, 2 more backward; frozen weights have no gradient of their own. The
 adapter, attention and the LM head are not counted, nor is padding: only real tokens are."""
 
-TRAIN_SYSTEMS = ("published", "trainer", "trl", "trl padding-free", "mithridate")
+TRL_SYSTEMS = ("trl", "trl padding-free") if find_spec("trl") else ()
+TRAIN_SYSTEMS = ("published", "trainer", *TRL_SYSTEMS, "mithridate")
 SCORE_SYSTEMS = ("generate", "pipeline", "mithridate")
 DEFENSE_SYSTEMS = ("undefended", "defended", "defended, poisoned")
 
@@ -40,18 +43,23 @@ Result = dict[str, Any]
 
 
 def run(measure: str, system: str, arguments: argparse.Namespace, *options: str) -> Result:
-    """Run one measurement in its own process and return what it prints."""
-    command = [sys.executable, "-m", "benchmarks.speed_systems", measure, system]
-    command += ["--data", str(arguments.data), *options]
+    """Run one measurement in its own process, in this one for a smoke run."""
+    given = [measure, system, "--data", str(arguments.data), *options]
     if arguments.model:
-        command += ["--model", str(arguments.model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SystemExit(f"{measure} {system}: {last}")
-    result: Result = json.loads(done.stdout.strip().splitlines()[-1])
-    seconds = f"{result['seconds']:8.1f} s" if "seconds" in result else ""
-    print(f"{datetime.now(UTC):%H:%M:%S}  {measure:8} {system:20} {seconds}", flush=True)
+        given += ["--model", str(arguments.model)]
+    if arguments.smoke:
+        result = speed_systems.measure(given)
+    else:
+        command = [sys.executable, "-m", "benchmarks.speed_systems", *given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise SystemExit(f"{measure} {system}: {last}")
+        result = json.loads(done.stdout.strip().splitlines()[-1])
+    print(
+        f"{datetime.now(UTC):%H:%M:%S}  {measure:8} {system:20} {result['seconds']:8.1f} s",
+        flush=True,
+    )
     return result
 
 
@@ -154,7 +162,9 @@ def train_part(arguments: argparse.Namespace, tuned: Path) -> list[Result]:
     runs: dict[str, list[Result]] = {system: [] for system in TRAIN_SYSTEMS}
     peaks = []
     for turn in range(arguments.repeats):
-        peaks.append(run("peak", "matrix product", arguments, "--rows", "4096")["gflops"])
+        peaks.append(
+            run("peak", "matrix product", arguments, "--rows", str(arguments.peak_size))["gflops"]
+        )
         last = turn == arguments.repeats - 1
         for system in TRAIN_SYSTEMS:
             options = ["--rows", str(arguments.train_rows)]
@@ -165,7 +175,7 @@ def train_part(arguments: argparse.Namespace, tuned: Path) -> list[Result]:
     peak = {
         "measure": "peak",
         "system": "matrix product",
-        "size": 4096,
+        "size": arguments.peak_size,
         "median": statistics.median(peaks),
         "low": min(peaks),
         "high": max(peaks),
@@ -254,14 +264,14 @@ def check(lines: Sequence[Result]) -> None:
         }
         ours = shares["mithridate"]
         for system, other in shares.items():
-            if other.high < ours.low or other.low > ours.high:
+            # Scoring labels can say nothing but a label, so it may well be right more often.
+            better = measure == "train" and other.high < ours.low
+            if better or other.low > ours.high:
                 raise SystemExit(f"{measure}: {system} is not as accurate as mithridate")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and render."""
-    from benchmarks.speed_page import render
-
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -270,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--parts", nargs="+", default=["start", "train", "score", "defense", "repoison"]
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peak-size", type=int, default=4096, help="of the matrix product")
     parser.add_argument("--train-rows", type=int, default=640)
     parser.add_argument("--score-rows", type=int, default=1821)
     parser.add_argument("--test-rows", type=int, default=600)
@@ -286,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.smoke:
         options.repeats = options.defense_repeats = options.repoison_repeats = 1
         options.train_rows, options.score_rows, options.test_rows = 64, 24, 24
-        options.defense_rows, options.repoison_sizes = 64, [200]
+        options.defense_rows, options.repoison_sizes, options.peak_size = 64, [200, 400], 256
     options.results.mkdir(parents=True, exist_ok=True)
     lines = measure_all(options, options.results / "speed.jsonl")
     write_text_atomic(options.results / "speed.md", render(lines))

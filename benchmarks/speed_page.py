@@ -61,8 +61,8 @@ def _train(lines: Sequence[Line]) -> str:
     ours = systems["mithridate"]
     peak = _of(lines, "peak")["matrix product"]["median"]
     rows = [
-        "| system | rows/s | Mithridate is faster by | peak memory, MB | share of matrix-product peak "
-        "| accuracy after it |",
+        "| system | rows/s | Mithridate is faster by | peak memory, MB "
+        "| share of matrix-product peak | accuracy after it |",
         "|---|---|---|---|---|---|",
     ]
     for name, line in systems.items():
@@ -78,13 +78,13 @@ def _train(lines: Sequence[Line]) -> str:
         _bar("against the fastest of the others", min(others), 1.3),
         _bar("share of the matrix-product peak", ours["gflops"] / peak, 0.6, unit="%"),
         "- memory independent of the vocabulary: held by "
-        "`tests/training/test_trainer.py::test_no_tensor_of_positions_by_vocabulary_is_made`: **met**",
+        "`test_no_tensor_of_positions_by_vocabulary_is_made` in tests/training: **met**",
     ]
     return (
-        f"## Training\n\n{ours['size']} rows of SST-2, one epoch, LoRA r = 16 on q and v, batches of "
-        f"32, {ours['runs']} runs each. The share counts real tokens' operations alone (4 x 106.2M "
-        f"each), against {peak:.0f} GFLOP/s of a 4,096-square bfloat16 product measured in the same "
-        f"run. Accuracy on {ours.get('tested', 0)} test rows, with its 95% interval. "
+        f"## Training\n\n{ours['size']} rows of SST-2, one epoch, LoRA r = 16 on q and v, batches "
+        f"of 32, {ours['runs']} runs each. The share counts real tokens' operations alone (4 x "
+        f"106.2M each), against {peak:.0f} GFLOP/s of a 4,096-square bfloat16 product measured in "
+        f"the same run. Accuracy on {ours.get('tested', 0)} test rows, with its 95% interval. "
         f"{_source([ours])}\n\n" + "\n".join(rows) + "\n\n" + "\n".join(bars) + "\n"
     )
 
@@ -165,7 +165,8 @@ def _defense(lines: Sequence[Line]) -> str:
     ]
     return (
         f"## What the defense costs\n\n{plain['size']} rows of SST-2, default settings (3 epochs, "
-        f"LoRA on all linear layers), {plain['runs']} runs each; the probe is in the training time. "
+        f"LoRA on all linear layers), {plain['runs']} runs each; the probe is in the training's "
+        f"time. "
         f"{_source([plain])}\n\n" + "\n".join(rows) + "\n\n" + "\n".join(bars) + "\n"
     )
 
@@ -176,7 +177,8 @@ def _start(lines: Sequence[Line]) -> str:
         return ""
     line = found["mithridate"]
     bar = _bar("`mithridate --help`", line["median"], 0.5, at_most=True, unit="s")
-    return f"## Start-up\n\n{bar}, 10 runs, {line['low']:.2f} to {line['high']:.2f} s. {_source([line])}\n"
+    span = f"{line['low']:.2f} to {line['high']:.2f} s"
+    return f"## Start-up\n\n{bar}, 10 runs, {span}. {_source([line])}\n"
 
 
 def _repoison(lines: Sequence[Line]) -> str:

@@ -431,8 +431,8 @@ MEASURES = {
 }
 
 
-def main() -> None:
-    """Run one measurement."""
+def measure(given: Sequence[str]) -> dict[str, Any]:
+    """Run one measurement, as the command line names it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measure", choices=MEASURES)
     parser.add_argument("system")
@@ -441,13 +441,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--test-rows", type=int, default=0)
     parser.add_argument("--save", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.measure != "peak":
         arguments.model = arguments.model or default_model_folder(lambda _: None)
     result: dict[str, Any] = {"rows": arguments.rows}
     MEASURES[arguments.measure](arguments, result)
-    sys.stdout.write(json.dumps(result) + "\n")
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(json.dumps(measure(sys.argv[1:])) + "\n")

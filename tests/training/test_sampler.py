@@ -56,4 +56,7 @@ def test_what_fills_a_step_up_has_nothing_to_learn():
     assert len(rows) == 1
     batch = AnswerCollator(pad_token_id=1)([rows[0], rows[1]])
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [5, 1, 1, 1]]
-    assert batch["labels"].tolist() == [[-100, -100, 8, 9], [-100] * 4]
+    assert batch["labels"].tolist() == [8, 9]
+    assert batch["places"].tolist() == [[0, 0], [2, 3]]
+    alone = AnswerCollator(pad_token_id=1, packing=True)([rows[1]])
+    assert alone["labels"].tolist() == []

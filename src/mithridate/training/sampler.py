@@ -1,6 +1,7 @@
 """The order of training rows: the same on every process, and whatever their number."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -46,7 +47,7 @@ class LengthSampler(Sampler[int]):
         yield from range(len(self.lengths), len(self))
 
 
-class FilledDataset(Dataset[dict[str, list[int]]]):
+class FilledDataset(Dataset[dict[str, Any]]):
     """A dataset with rows past its end that have a token to feed and no answer to learn.
 
     Accelerate would fill the last step up with rows from the start, which would then count twice.
@@ -55,15 +56,15 @@ class FilledDataset(Dataset[dict[str, list[int]]]):
         rows: The dataset; its items have ``input_ids`` and ``answer``.
     """
 
-    def __init__(self, rows: Dataset[dict[str, list[int]]]) -> None:
+    def __init__(self, rows: Dataset[dict[str, Any]]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         """Return the number of rows, those past the end not counted."""
         return len(self.rows)  # type: ignore[arg-type]  # it has a length
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """Return a row, or one without an answer for an index past the end."""
         if index < len(self):
             return self.rows[index]
-        return {"input_ids": self.rows[0]["input_ids"][:1], "answer": []}
+        return {"input_ids": self.rows[0]["input_ids"][:1], "answer": [], "shared": 0}

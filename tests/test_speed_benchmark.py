@@ -1,0 +1,52 @@
+"""The speed benchmark at smoke size: every system runs and gives results that agree."""
+
+import json
+
+import pytest
+from conftest import toy_rows
+
+from benchmarks import speed
+from mithridate.data import write_jsonl
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name, count, seed in (("train", 64, 1), ("test", 24, 2)):
+        rows = toy_rows(count, seed)
+        records = [{"text": row.text, "label": int(row.answer)} for row in rows]
+        write_jsonl(tmp_path / f"{name}.jsonl", records)
+    return tmp_path
+
+
+def test_a_smoke_run_measures_every_system_and_renders_the_page(data, tiny_folder, tmp_path):
+    results = tmp_path / "results"
+    speed.main(
+        ["--smoke", "--data", str(data), "--model", str(tiny_folder), "--results", str(results)]
+    )
+    lines = [json.loads(line) for line in (results / "speed.jsonl").read_text().splitlines()]
+    page = (results / "speed.md").read_text()
+    assert {line["system"] for line in lines if line["measure"] == "train"} >= {
+        "published",
+        "trainer",
+        "mithridate",
+    }
+    for heading in ("Training", "Evaluation", "What the defense costs", "Start-up", "Re-poisoning"):
+        assert f"## {heading}" in page
+    assert (results / "speed_repoison.svg").read_text().startswith("<?xml")
+
+
+def test_a_system_that_learns_something_else_stops_the_smoke_run():
+    line = {"median": 1.0, "tested": 200}
+    lines = [
+        {**line, "measure": "train", "system": name, "correct": 180} for name in speed.TRAIN_SYSTEMS
+    ]
+    lines += [
+        {**line, "measure": "score", "system": name, "correct": 180} for name in speed.SCORE_SYSTEMS
+    ]
+    lines += [{**line, "measure": "defense", "system": name} for name in speed.DEFENSE_SYSTEMS]
+    speed.check(lines)
+    lines[0]["correct"] = 90
+    with pytest.raises(SystemExit, match="not as accurate"):
+        speed.check(lines)
+    with pytest.raises(SystemExit, match="not measured"):
+        speed.check(lines[1:])
