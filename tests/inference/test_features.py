@@ -10,11 +10,11 @@ from mithridate.inference.features import decoder_layers, pooled_states
 ROWS = [[5, 6, 7, 8, 9, 10, 11], [12], [200, 201, 202], [7] * 30, [13, 14]]
 
 
-@pytest.mark.parametrize("tokens_per_batch", [4096, 40, 1])
+@pytest.mark.parametrize("tokens", [4096, 40, 1])
 def test_states_equal_the_models_own_hidden_states_in_the_rows_order(
-    tiny_shared, monkeypatch, tokens_per_batch
+    tiny_shared, monkeypatch, tokens
 ):
-    monkeypatch.setattr(features_module, "TOKENS_PER_BATCH", tokens_per_batch)
+    monkeypatch.setattr(features_module, "tokens_per_batch", lambda _device: tokens)
     found = pooled_states(tiny_shared.model, ROWS, layer=1, progress=False)
     for row, pooled in zip(ROWS, found, strict=True):
         with torch.inference_mode():

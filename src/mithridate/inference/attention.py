@@ -172,6 +172,9 @@ class _Attend(torch.autograd.Function):
     On a processor the fused kernel's backward pass is slow on short rows (443 against 574 tokens/s
     of a whole training step), and so is autograd's scatter for the gathers, where ours are gathers
     once more, since each token is a query once and a key of its own row once.
+
+    Query heads that share a key head are laid side by side, (row, position, head), as queries of
+    one product, so that keys and values are never repeated.
     """
 
     @staticmethod
@@ -184,67 +187,85 @@ class _Attend(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         """Return shape (heads, tokens, head size)."""
-        heads, _, size = query.shape
-        out = torch.empty(query.shape, dtype=query.dtype)
+        heads, tokens, size = query.shape
+        groups = heads // len(key)
+        wide = _side_by_side(query, groups)
+        out = torch.empty(tokens, len(key), groups * size, dtype=query.dtype).transpose(0, 1)
         kept: list[torch.Tensor] = []
         for bucket in packing.buckets:
-            queries = query.index_select(1, bucket.queries).view(-1, bucket.width, size)
-            keys = _keys(key, heads, bucket)
-            values = _keys(value, heads, bucket)
+            queries = wide.index_select(1, bucket.queries).view(-1, bucket.width * groups, size)
+            keys = key.index_select(1, bucket.keys).view(-1, bucket.reach, size)
+            values = value.index_select(1, bucket.keys).view(-1, bucket.reach, size)
             weights = torch.softmax(_scores(queries, keys, bucket, scale), dim=-1)
-            found = torch.bmm(weights, values).view(heads, -1, size)
+            found = torch.bmm(weights, values).view(len(key), -1, groups * size)
             out.index_copy_(1, bucket.tokens, found.index_select(1, bucket.query_slots))
             kept += [queries, keys, values, weights]
         ctx.save_for_backward(*kept)
         ctx.packing, ctx.scale, ctx.key_shape = packing, scale, key.shape
-        return out
+        return _one_by_one(out, groups)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of query, key and value."""
-        (grad,) = gradients
-        heads, _, size = grad.shape
-        by_query = torch.empty(grad.shape, dtype=grad.dtype)
+        heads, tokens, size = gradients[0].shape
+        key_heads = ctx.key_shape[0]
+        groups = heads // key_heads
+        grad = _side_by_side(gradients[0], groups)
+        by_query = torch.empty(tokens, *grad.shape[::2], dtype=grad.dtype).transpose(0, 1)
         by_key = torch.zeros(ctx.key_shape, dtype=grad.dtype)
         by_value = torch.zeros(ctx.key_shape, dtype=grad.dtype)
         kept = iter(ctx.saved_tensors)
         for bucket in ctx.packing.buckets:
             queries, keys, values, weights = (next(kept) for _ in range(4))
-            laid = grad.new_zeros(heads, bucket.rows * bucket.width, size)
+            laid = grad.new_zeros(key_heads, bucket.rows * bucket.width, groups * size)
             laid.index_copy_(1, bucket.query_slots, grad.index_select(1, bucket.tokens))
-            laid = laid.view(-1, bucket.width, size)
+            laid = laid.view(-1, bucket.width * groups, size)
             by_weight = torch.bmm(laid, values.transpose(1, 2))
             scores = torch._softmax_backward_data(by_weight, weights, -1, weights.dtype)
-            found = torch.bmm(scores, keys).mul_(ctx.scale).view(heads, -1, size)
+            scores.mul_(ctx.scale)
+            found = torch.bmm(scores, keys).view(key_heads, -1, groups * size)
             by_query.index_copy_(1, bucket.tokens, found.index_select(1, bucket.query_slots))
             _add_keys(by_value, torch.bmm(weights.transpose(1, 2), laid), bucket)
-            _add_keys(by_key, torch.bmm(scores.transpose(1, 2), queries).mul_(ctx.scale), bucket)
-        return by_query, by_key, by_value, None, None
+            _add_keys(by_key, torch.bmm(scores.transpose(1, 2), queries), bucket)
+        return _one_by_one(by_query, groups), by_key, by_value, None, None
 
 
-def _keys(states: torch.Tensor, heads: int, bucket: Bucket) -> torch.Tensor:
-    """Lay out keys or values for all query heads: shape (heads * rows, reach, head size)."""
-    groups = heads // len(states)
-    spread = states.unsqueeze(1).expand(-1, groups, -1, -1)
-    return spread.index_select(2, bucket.keys).view(-1, bucket.reach, states.shape[-1])
+def _side_by_side(states: torch.Tensor, groups: int) -> torch.Tensor:
+    """Turn (heads, tokens, size) into (key heads, tokens, groups * size).
+
+    transformers' layers hold (tokens, heads, size) in memory, of which this is a view.
+    """
+    heads, tokens, size = states.shape
+    by_token = states.transpose(0, 1).reshape(tokens, heads // groups, groups * size)
+    return by_token.transpose(0, 1)
+
+
+def _one_by_one(states: torch.Tensor, groups: int) -> torch.Tensor:
+    """Undo `_side_by_side`."""
+    key_heads, tokens, wide = states.shape
+    by_token = states.transpose(0, 1).reshape(tokens, key_heads * groups, wide // groups)
+    return by_token.transpose(0, 1)
 
 
 def _scores(
     queries: torch.Tensor, keys: torch.Tensor, bucket: Bucket, scale: float
 ) -> torch.Tensor:
-    """Return scaled and masked scores: shape (heads * rows, width, reach)."""
+    """Return scaled and masked scores: shape (key heads * rows, width * groups, reach)."""
+    groups = queries.shape[1] // bucket.width
     bias = bucket.bias.to(queries.dtype)
     if len(bias) == 1:
+        bias = bias.repeat_interleave(groups, dim=1)
         return torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scale)
     scores = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale)
-    scores.view(-1, bucket.rows, bucket.width, bucket.reach).add_(bias)
+    split = scores.view(-1, bucket.rows, bucket.width, groups, bucket.reach)
+    split.add_(bias.unsqueeze(2))
     return scores
 
 
 def _add_keys(total: torch.Tensor, laid: torch.Tensor, bucket: Bucket) -> None:
     """Add the gradients of a bucket's key slots to the tokens they were read from."""
     heads, _, size = total.shape
-    laid = laid.view(heads, -1, bucket.rows * bucket.reach, size).sum(1)
+    laid = laid.view(heads, bucket.rows * bucket.reach, size)
     own = laid.index_select(1, bucket.key_slots)
     total.index_copy_(1, bucket.tokens, total.index_select(1, bucket.tokens).add_(own))
     for prefix in bucket.shared:

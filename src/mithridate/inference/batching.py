@@ -10,6 +10,15 @@ from mithridate.inference.packing import pack
 from mithridate.inference.trie import Branch
 
 
+def tokens_per_batch(device: torch.device) -> int:
+    """Return how many tokens to run at once where no gradient is wanted.
+
+    What a layer leaves must stay in a processor's cache: 400 rows took 8.6 s in batches of 1,024
+    tokens, 10.6 s in batches of 4,096 (2 cores, 135M model). An accelerator wants to be filled.
+    """
+    return 1024 if device.type == "cpu" else 8192
+
+
 def by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
     """Yield batches of indices, longest first, each at most ``tokens_per_batch`` padded tokens.
 

@@ -10,10 +10,9 @@ import torch
 from tqdm.auto import tqdm
 
 from mithridate.errors import MithridateError
-from mithridate.inference.batching import by_length, pad, shared_prefix
+from mithridate.inference.batching import by_length, pad, shared_prefix, tokens_per_batch
 from mithridate.inference.forward import fast_forward
 from mithridate.inference.packing import pack
-from mithridate.inference.scorer import TOKENS_PER_BATCH
 
 
 class _MiddleReached(Exception):
@@ -74,7 +73,7 @@ def pooled_states(
         lengths = [len(row) - common for row in token_ids]
         handle = stop.register_forward_hook(catch)
         try:
-            for places in by_length(lengths, TOKENS_PER_BATCH):
+            for places in by_length(lengths, tokens_per_batch(model.device)):
                 rows = [token_ids[place] for place in places]
                 if packing:
                     inputs, mean = _packed(rows, common, model)

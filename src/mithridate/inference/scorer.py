@@ -14,13 +14,13 @@ from mithridate.inference.batching import (
     packed_batch,
     padded_batch,
     shared_prefix,
+    tokens_per_batch,
 )
 from mithridate.inference.forward import fast_forward
 from mithridate.inference.head import has_plain_head, head_gives, logits_at
 from mithridate.inference.scores import Scores
 from mithridate.inference.trie import LabelTrie
 
-TOKENS_PER_BATCH = 4096
 HEAD_POSITIONS = 256
 """Positions whose logits over the whole vocabulary exist at a time."""
 
@@ -65,7 +65,7 @@ class Scorer:
         with torch.inference_mode(), bar, fast_forward(self.model) as packing:
             common = shared_prefix(prompts) if packing else 0
             lengths = [len(prompt) - common + extra for prompt in prompts]
-            for places in by_length(lengths, TOKENS_PER_BATCH):
+            for places in by_length(lengths, tokens_per_batch(self.model.device)):
                 batch = self._batch([prompts[place] for place in places], common, packing)
                 values[places], decoded[places] = self._score_batch(batch, greedy)
                 bar.update(len(places))
