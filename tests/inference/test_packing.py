@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from mithridate.inference import attention as attention_module
 from mithridate.inference.attention import packed, packs
 from mithridate.inference.batching import packed_batch, padded_batch, shared_prefix
 from mithridate.inference.packing import pack
@@ -69,14 +68,7 @@ def test_a_shared_prefix_is_laid_down_once_and_a_lone_one_not_apart():
     assert [segment.prefix for segment in batch.segments] == [-1, 0, 0, 0, -1]
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_gradients_equal_those_of_padded_rows(llama, fused, monkeypatch):
-    if fused:  # the path of accelerators, which the processor can take as well
-        monkeypatch.setattr(
-            attention_module,
-            "_Attend",
-            type("Fused", (), {"apply": attention_module._attend_fused}),
-        )
+def test_gradients_equal_those_of_padded_rows(llama):
     rows = rows_of(4, [3, 40, 5], [1, 2, 3]) + rows_of(5, [2, 7])
     labels = torch.tensor([5, 6, 7, 8, 9])
     found = []

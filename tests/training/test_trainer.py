@@ -233,6 +233,24 @@ def test_gradient_checkpointing_changes_memory_and_not_the_loss(tiny, load, tiny
     assert not TrainingConfig().checkpoints_gradients(576)
 
 
+def test_packed_and_padded_batches_train_alike(tiny, load, tiny_folder, tmp_path, monkeypatch):
+    prefix = (7, 8, 9)
+    samples = [
+        Sample((*prefix, *row.prompt), row.answer, 3) if index % 3 == 0 else row
+        for index, row in enumerate(samples_of(24))
+    ]
+    config = config_of(epochs=2)
+    packed = fine_tune(tiny, samples, config, work_folder=tmp_path / "a", quiet=True)
+    for module in ("training.finetune", "inference.forward"):
+        monkeypatch.setattr(f"mithridate.{module}.packs", lambda _model: False)
+    padded = fine_tune(
+        load(tiny_folder), samples, config, work_folder=tmp_path / "b", quiet=True
+    )
+    assert packed.losses == pytest.approx(padded.losses, abs=1e-4)
+    left, right = adapter_of(packed), adapter_of(padded)
+    assert all(torch.allclose(left[name], right[name], atol=1e-4) for name in left)
+
+
 @pytest.mark.parametrize(("asked", "used"), [(5, 4), (3, 2), (64, 8)])
 def test_a_micro_batch_that_does_not_divide_the_batch_drops_no_row(
     tiny, tmp_path, monkeypatch, asked, used

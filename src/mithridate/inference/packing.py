@@ -16,8 +16,10 @@ import torch
 
 from mithridate.inference.trie import Branch
 
-SHORT = 32
-"""Rows of up to this many tokens share a bucket; above, buckets span a factor of two."""
+SHORT = 64
+"""Rows of up to this many tokens share a bucket; above, buckets span a factor of two.
+
+Fewer buckets are fewer small operations, and batches hold rows of similar length as they are."""
 
 
 @dataclass(frozen=True)
@@ -187,16 +189,18 @@ def _buckets(
     for index, segment in enumerate(segments):
         span = segments[segment.prefix].length if segment.prefix >= 0 else 0
         width = max(SHORT, 1 << (segment.length - 1).bit_length())
-        groups.setdefault((span, width, index < prefixes), []).append(index)
+        # A prefix is a row like others, but nothing branches off from it.
+        plain = index < prefixes and bool(branches)
+        groups.setdefault((span, width, plain), []).append(index)
     return tuple(
         _bucket(
             segments,
             sorted(members, key=lambda i: segments[i].prefix),
             span,
-            () if is_prefix else branches,
+            () if plain else branches,
             dtype,
         )
-        for (span, _, is_prefix), members in groups.items()
+        for (span, _, plain), members in groups.items()
     )
 
 

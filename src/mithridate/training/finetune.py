@@ -176,7 +176,7 @@ def _arguments(
     limit = min(config.micro_batch_size or per_process, per_process)
     micro = next(size for size in range(limit, 0, -1) if per_process % size == 0)
     steps = -(-rows // config.batch_size) * config.epochs
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work_folder),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=max(1, per_process // micro),
@@ -202,6 +202,9 @@ def _arguments(
         seed=config.seed,
         log_level="error",
     )
+    # Several GPUs are `accelerate launch`'s; torch's DataParallel would cut packed batches up.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _identity(backbone: Backbone, samples: Sequence[Sample], config: TrainingConfig) -> str:
