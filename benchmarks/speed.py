@@ -301,8 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     lines = measure_all(options, options.results / "speed.jsonl")
     write_text_atomic(options.results / "speed.md", render(lines))
-    figure = repoison_scale.draw([line for line in lines if "repoison" in line["measure"]])
-    write_text_atomic(options.results / "speed_repoison.svg", figure)
+    streamed = [line for line in lines if "repoison" in line["measure"]]
+    if streamed:
+        figure = repoison_scale.draw(streamed)
+        write_text_atomic(options.results / "speed_repoison.svg", figure)
     if options.smoke:
         check(lines)
     print(f"Written: {options.results / 'speed.md'}")

@@ -14,7 +14,8 @@ def render(lines: Sequence[Line]) -> str:
     parts = [
         "# Speed\n",
         "SmolLM2-135M, bfloat16, one machine of 2 CPU cores. Every measurement is a process of its "
-        "own, the systems take turns; medians, with the lowest and highest run in brackets. "
+        "own, the systems take turns; medians, with the lowest and highest run in brackets. The "
+        "machine is a virtual one, whose speed strays by a tenth or more from run to run. "
         "Ratios are Mithridate's median over the other's. Seconds are of the measured work alone: "
         "imports and the loading of the model are not in them.\n",
         _train(lines),
