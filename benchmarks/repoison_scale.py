@@ -166,7 +166,7 @@ def draw(cells: Sequence[Cell]) -> str:
             pane.plot(sizes, values, marker="o", color="#1f5f8b")
             pane.plot([BAR_ROWS], [bar], marker="_", markersize=16, color="#b03a2e")
             pane.annotate(
-                f"bar: {bar:g}", (BAR_ROWS, bar), (0, 6), textcoords="offset points", ha="center"
+                f"bar: {bar:g}", (BAR_ROWS, bar), (0, -11), textcoords="offset points", ha="center"
             )
             pane.set(xscale="log", yscale="log", xlabel="rows", ylabel=unit, title=measured)
             pane.grid(visible=True, which="major", linewidth=0.4)
