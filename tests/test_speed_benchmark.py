@@ -3,14 +3,13 @@
 import json
 
 import pytest
-from conftest import toy_rows
 
 from benchmarks import speed
 from mithridate.data import write_jsonl
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, make_toy_rows):
     for name, count, seed in (("train", 64, 1), ("test", 24, 2)):
         rows = toy_rows(count, seed)
         records = [{"text": row.text, "label": int(row.answer)} for row in rows]

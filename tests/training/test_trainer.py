@@ -243,9 +243,7 @@ def test_packed_and_padded_batches_train_alike(tiny, load, tiny_folder, tmp_path
     packed = fine_tune(tiny, samples, config, work_folder=tmp_path / "a", quiet=True)
     for module in ("training.finetune", "inference.forward"):
         monkeypatch.setattr(f"mithridate.{module}.packs", lambda _model: False)
-    padded = fine_tune(
-        load(tiny_folder), samples, config, work_folder=tmp_path / "b", quiet=True
-    )
+    padded = fine_tune(load(tiny_folder), samples, config, work_folder=tmp_path / "b", quiet=True)
     assert packed.losses == pytest.approx(padded.losses, abs=1e-4)
     left, right = adapter_of(packed), adapter_of(padded)
     assert all(torch.allclose(left[name], right[name], atol=1e-4) for name in left)
