@@ -11,7 +11,7 @@ from mithridate.data import write_jsonl
 @pytest.fixture
 def data(tmp_path, make_toy_rows):
     for name, count, seed in (("train", 64, 1), ("test", 24, 2)):
-        rows = toy_rows(count, seed)
+        rows = make_toy_rows(count, seed)
         records = [{"text": row.text, "label": int(row.answer)} for row in rows]
         write_jsonl(tmp_path / f"{name}.jsonl", records)
     return tmp_path
