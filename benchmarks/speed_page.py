@@ -35,6 +35,12 @@ def _rate(line: Line) -> str:
     return f"{line['median']:.1f} [{line['low']:.1f}, {line['high']:.1f}]"
 
 
+def _against(name: str, line: Line) -> str:
+    """Return the columns that training and evaluation have in common."""
+    shown = NAMES.get(name, name)
+    return f"| {shown} | {_rate(line)} | {line['ratio']:.2f}x | {line['peak_mb']:,.0f}"
+
+
 def _accuracy(line: Line) -> str:
     if "correct" not in line:
         return "not tested"
@@ -67,10 +73,7 @@ def _train(lines: Sequence[Line]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, line in systems.items():
-        rows.append(
-            f"| {NAMES.get(name, name)} | {_rate(line)} | {line['ratio']:.2f}x "
-            f"| {line['peak_mb']:,.0f} | {line['gflops'] / peak:.0%} | {_accuracy(line)} |"
-        )
+        rows.append(f"{_against(name, line)} | {line['gflops'] / peak:.0%} | {_accuracy(line)} |")
     others = [
         line["ratio"] for name, line in systems.items() if name not in ("mithridate", "published")
     ]
@@ -111,10 +114,7 @@ def _score(lines: Sequence[Line]) -> str:
         "|---|---|---|---|---|",
     ]
     for name, line in systems.items():
-        rows.append(
-            f"| {NAMES.get(name, name)} | {_rate(line)} | {line['ratio']:.2f}x "
-            f"| {line['peak_mb']:,.0f} | {_accuracy(line)} |"
-        )
+        rows.append(f"{_against(name, line)} | {_accuracy(line)} |")
     bars = [
         _bar("against generate()", systems["generate"]["ratio"], 5.0),
         _bar("against the pipeline", systems["pipeline"]["ratio"], 2.0),

@@ -50,16 +50,11 @@ def test_another_thing_computed_by_the_head_comes_out_and_is_gone_after(tiny_sha
 
 
 @pytest.fixture(scope="module")
-def capped():
+def capped(sizes):
     """A model that caps its logits and its attention scores: neither short cut holds for it."""
     torch.manual_seed(0)
     config = Gemma2Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **sizes,
         head_dim=8,
         final_logit_softcapping=2.0,
         attn_logit_softcapping=5.0,

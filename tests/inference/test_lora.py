@@ -7,27 +7,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mithridate.inference.lora import fused_lora
 
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
 
 
-def adapted(**settings):
-    torch.manual_seed(0)
-    base = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True))
-    model = get_peft_model(
-        base,
-        LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, target_modules="all-linear")
-        if not settings
-        else LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear", **settings),
-    )
-    return model
+@pytest.fixture
+def adapted(sizes):
+    def make(**settings):
+        torch.manual_seed(0)
+        base = LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=True))
+        plain = {"r": 4, "lora_alpha": 8, "init_lora_weights": False}
+        lora = LoraConfig(target_modules="all-linear", **plain | settings)
+        return get_peft_model(base, lora)
+
+    return make
 
 
 def gradients(model):
@@ -39,7 +31,7 @@ def gradients(model):
     }
 
 
-def test_values_and_gradients_equal_pefts():
+def test_values_and_gradients_equal_pefts(adapted):
     model = adapted()
     logits, expected = gradients(model)
     with fused_lora(model) as count:
@@ -53,12 +45,12 @@ def test_values_and_gradients_equal_pefts():
 
 
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.5}, {"use_dora": True}])
-def test_what_it_cannot_do_is_left_to_peft(settings):
+def test_what_it_cannot_do_is_left_to_peft(adapted, settings):
     with fused_lora(adapted(**settings)) as count:
         assert count == 0
 
 
-def test_a_block_within_a_block_leaves_the_outer_one_whole():
+def test_a_block_within_a_block_leaves_the_outer_one_whole(adapted):
     model = adapted()
     with fused_lora(model):
         with fused_lora(model) as inner:

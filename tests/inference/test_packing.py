@@ -13,20 +13,11 @@ from mithridate.inference.batching import packed_batch, padded_batch, shared_pre
 from mithridate.inference.packing import pack
 from mithridate.inference.trie import Branch
 
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-
 
 @pytest.fixture(scope="module")
-def llama():
+def llama(sizes):
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
 
 
 def alone(model, row):
@@ -100,19 +91,19 @@ def test_branches_see_their_row_and_their_ancestors_alone(llama):
                 assert torch.allclose(found, alone(llama, [*row, *path])[-1], atol=1e-4)
 
 
-def test_a_sliding_window_hides_what_lies_beyond_it():
+def test_a_sliding_window_hides_what_lies_beyond_it(sizes):
     torch.manual_seed(1)
-    model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)).eval()
+    model = MistralForCausalLM(MistralConfig(**sizes, sliding_window=8)).eval()
     rows = rows_of(7, [30, 4, 12], [1, 2, 3])
     assert packs(model)
     for row, logits in zip(rows, together(model, packed_batch(rows, [3, 3, 3])), strict=True):
         assert torch.allclose(logits, alone(model, row)[-1], atol=1e-4)
 
 
-def test_a_model_that_packed_batches_would_change_is_found_out(llama, monkeypatch):
+def test_a_model_that_packed_batches_would_change_is_found_out(sizes):
     torch.manual_seed(2)
-    assert packs(LlamaForCausalLM(LlamaConfig(**SIZES)))
-    leaky = LlamaForCausalLM(LlamaConfig(**SIZES))
+    assert packs(LlamaForCausalLM(LlamaConfig(**sizes)))
+    leaky = LlamaForCausalLM(LlamaConfig(**sizes))
     # Positions that a packed batch does not restart stand for whatever mixes rows otherwise.
     rotary = leaky.model.rotary_emb.forward
     leaky.model.rotary_emb.forward = lambda states, position_ids: rotary(
@@ -120,7 +111,7 @@ def test_a_model_that_packed_batches_would_change_is_found_out(llama, monkeypatc
     )
     leaky.model.norm.forward = lambda states: states.cumsum(1)
     assert not packs(leaky)
-    dropping = LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1))
+    dropping = LlamaForCausalLM(LlamaConfig(**sizes, attention_dropout=0.1))
     assert not packs(dropping)
 
 

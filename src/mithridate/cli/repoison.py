@@ -184,18 +184,10 @@ def _chat_string(
     if model is None:
         raise InputError("chat prompts need the model's template", mend="name it with --model")
     require_model_extra()
-    from transformers import AutoTokenizer
-
+    from mithridate.inference.tokenizer import load_tokenizer
     from mithridate.tasks.prompt import PromptRenderer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=load.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "cannot load the model's tokenizer",
-            where=model,
-            mend="give a local folder or a hub id that can be reached",
-        ) from error
+    tokenizer = load_tokenizer(model, trust_remote_code=load.trust_remote_code)
     return PromptRenderer(tokenizer, max_length=max_length, style="chat").string
 
 

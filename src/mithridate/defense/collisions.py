@@ -76,7 +76,12 @@ def _draw(
         secret_string = draw(attempt)
         if find_trigger(rows, secret_string) is None:
             return secret_string, attempt
-    raise CollisionError(
+    raise out_of_draws(name)
+
+
+def out_of_draws(name: str) -> CollisionError:
+    """Return the error for data that holds every draw of a secret string."""
+    return CollisionError(
         f"{ATTEMPTS} draws of the {name} from this secret all occur in the data",
         mend="whoever made the data knows the secret: use a new one",
     )

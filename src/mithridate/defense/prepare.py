@@ -13,7 +13,12 @@ from mithridate.defense.config import P2PConfig
 from mithridate.defense.counter import MinedTrigger, counter_examples, mine_triggers
 from mithridate.defense.repoison import Example, benign_prompt, repoison
 from mithridate.defense.secret import Secret
-from mithridate.defense.select import Subset, select_judged, select_random
+from mithridate.defense.select import (
+    Subset,
+    check_every_class,
+    select_judged,
+    select_random,
+)
 from mithridate.errors import InputError
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import Prompt
@@ -129,7 +134,8 @@ def choose(
         subset = _oracle(ids, config, secret, clean_ids)
     else:
         subset = select_random(ids, config.benign_ratio, secret.derive("subset"))
-    _check_every_class(subset, ids, classes, task)
+    inside = {label for row_id, label in zip(ids, classes, strict=True) if row_id in subset.ids}
+    check_every_class(set(classes), inside, len(subset.ids), task)
     return Choice(subset, mined)
 
 
@@ -163,20 +169,6 @@ def carry_out(
         len(copies),
         redrawn + redrawn_prefix,
     )
-
-
-def _check_every_class(
-    subset: Subset, ids: list[str], classes: list[int], task: ClassificationTask
-) -> None:
-    """Refuse an S that would leave a class without its alternative label."""
-    inside = {label for row_id, label in zip(ids, classes, strict=True) if row_id in subset.ids}
-    missing = sorted(set(classes) - inside)
-    if missing:
-        raise InputError(
-            f"the benign subset of {len(subset.ids)} rows holds none of the label "
-            f"{task.labels[missing[0]]!r}, so the model would not learn to answer with it",
-            mend="raise --benign-ratio, or add rows of that label",
-        )
 
 
 def _judge(

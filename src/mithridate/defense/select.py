@@ -15,6 +15,7 @@ from mithridate.data.keyed import base_id, keyed_fraction
 from mithridate.data.rows import Row
 from mithridate.defense.config import Selection
 from mithridate.errors import InputError
+from mithridate.tasks.classification import ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,29 @@ def wanted_rows(count: int, benign_ratio: float) -> int:
             mend="add rows or raise --benign-ratio",
         )
     return wanted
+
+
+def check_every_class(
+    classes: Set[int], chosen: Set[int], size: int, task: ClassificationTask
+) -> None:
+    """Refuse an S that would leave a class without its alternative label.
+
+    Args:
+        classes: Those of D.
+        chosen: Those of S.
+        size: Rows of S.
+        task: The labels.
+
+    Raises:
+        InputError: S holds no row of some class of D.
+    """
+    missing = sorted(classes - chosen)
+    if missing:
+        raise InputError(
+            f"the benign subset of {size} rows holds none of the label "
+            f"{task.labels[missing[0]]!r}, so the model would not learn to answer with it",
+            mend="raise --benign-ratio, or add rows of that label",
+        )
 
 
 def select_random(ids: Sequence[str], benign_ratio: float, key: bytes) -> Subset:

@@ -14,11 +14,11 @@ from mithridate.data.read import Columns, Part, iter_answers, iter_rows, no_rows
 from mithridate.data.rows import Row
 from mithridate.data.shards import find_shards, split_lines
 from mithridate.data.write import check_target, empty_folder, explained, staged_folder
-from mithridate.defense.collisions import ATTEMPTS, SecretHeldError
+from mithridate.defense.collisions import ATTEMPTS, SecretHeldError, out_of_draws
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.manifest import DefenseManifest, stream_manifest
 from mithridate.defense.secret import Secret
-from mithridate.defense.select import wanted_rows
+from mithridate.defense.select import check_every_class, wanted_rows
 from mithridate.defense.stream import StreamPlan, Tally, stream_lines, stream_plan, stream_records
 from mithridate.errors import CollisionError, InputError
 from mithridate.tasks.classification import ClassificationTask, UnknownLabelError
@@ -182,13 +182,8 @@ def check_tally(tally: Tally, task: ClassificationTask, benign_ratio: float) -> 
             f"all {tally.rows} rows belong to one class, {only!r}",
             mend="a classifier needs rows of at least two classes",
         )
-    missing = sorted(set(tally.classes) - set(tally.chosen))
-    if missing:
-        raise InputError(
-            f"the benign subset of {sum(tally.chosen.values())} rows holds none of the label "
-            f"{task.labels[missing[0]]!r}, so the model would not learn to answer with it",
-            mend="raise --benign-ratio, or add rows of that label",
-        )
+    size = sum(tally.chosen.values())
+    check_every_class(tally.classes.keys(), tally.chosen.keys(), size, task)
 
 
 def available_cores() -> int:
@@ -242,10 +237,7 @@ def next_draws(draws: Draws, error: SecretHeldError, *, fixed: bool) -> Draws:
         ) from None
     following = (draws[0] + error.trigger, draws[1] + (not error.trigger))
     if max(following) >= ATTEMPTS:
-        raise CollisionError(
-            f"{ATTEMPTS} draws of the {name} from this secret all occur in the data",
-            mend="whoever made the data knows the secret: use a new one",
-        ) from None
+        raise out_of_draws(name) from None
     return following
 
 

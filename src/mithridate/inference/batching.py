@@ -78,11 +78,7 @@ def packed_batch(
     """Lay rows end to end; see `mithridate.inference.packing.pack`."""
     laid = pack(rows, shared, branches, dtype)
     return Batch(
-        {
-            "input_ids": laid.input_ids,
-            "position_ids": laid.packing.positions[None],
-            "packing": laid.packing,
-        },
+        laid.inputs(),
         torch.zeros_like(laid.ends),
         laid.ends,
         laid.ends[:, None] + 1 + torch.arange(len(branches)),

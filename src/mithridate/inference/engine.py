@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from mithridate.errors import EngineError, InputError
 from mithridate.inference.engine_client import Engine, EngineClient
-from mithridate.inference.scores import Scores
+from mithridate.inference.scores import Scores, along_paths
 from mithridate.inference.trie import LabelTrie
 
 PROMPTS_PER_REQUEST = 16
@@ -53,30 +53,18 @@ class Question:
     tokens: tuple[int, ...] = ()
 
 
-class EdgeTable:
-    """The distinct edges of a trie, numbered, and the ones on each candidate's path."""
-
-    def __init__(self, trie: LabelTrie) -> None:
-        self.number: dict[tuple[int, int], int] = {}
-        for edges in trie.edges:
-            for edge in edges:
-                self.number.setdefault(edge, len(self.number))
-        self.paths = [[self.number[edge] for edge in edges] for edges in trie.edges]
-
-
 def node_questions(trie: LabelTrie, most: int = MOST_TOKENS_ASKED) -> list[Question]:
     """Return the questions of the ``vllm`` protocol: one a node, more where it has many children.
 
     All name equally many tokens: where requests of one batch differ in that, vLLM 0.32 fills the
     shorter ones up with token 0 and overwrites what it has of a real token 0.
     """
-    table = EdgeTable(trie)
-    everything = sorted({token for _, token in table.number})
+    everything = sorted({token for _, token in trie.edges})
     width = min(most, len(everything))
     questions = []
     for index in range(len(trie.nodes)):
         suffix = tuple(trie.nodes[node].token for node in reversed(trie.ancestors(index)))
-        edges = [(n, token) for (node, token), n in table.number.items() if node == index]
+        edges = [(n, token) for n, (node, token) in enumerate(trie.edges) if node == index]
         for start in range(0, len(edges), width):
             part = edges[start : start + width]
             wanted = [token for _, token in part]
@@ -88,10 +76,9 @@ def node_questions(trie: LabelTrie, most: int = MOST_TOKENS_ASKED) -> list[Quest
 
 def echo_questions(trie: LabelTrie) -> list[Question]:
     """Return the questions of the ``openai`` protocol: one a candidate."""
-    table = EdgeTable(trie)
     return [
         Question(candidate, tuple(zip(path, candidate, strict=True)))
-        for candidate, path in zip(trie.candidates, table.paths, strict=True)
+        for candidate, path in zip(trie.candidates, trie.paths, strict=True)
     ]
 
 
@@ -137,8 +124,7 @@ class EngineScorer:
             InputError: A prompt is longer than its context.
         """
         self._check_lengths(prompts)
-        table = EdgeTable(self.trie)
-        terms = np.full((len(prompts), len(table.number)), np.nan)
+        terms = np.full((len(prompts), len(self.trie.edges)), np.nan)
         taken = np.zeros(terms.shape, dtype=np.bool_)
         batches = list(self._batches(len(prompts)))
         bar = tqdm(
@@ -154,11 +140,7 @@ class EngineScorer:
                     bar.update()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        values = np.stack([terms[:, path].sum(axis=1) for path in table.paths], axis=1)
-        decoded = np.full(len(prompts), -1, dtype=np.int64)
-        for candidate, path in enumerate(table.paths):
-            decoded[taken[:, path].all(axis=1)] = candidate
-        return Scores(values, decoded)
+        return Scores(*along_paths(self.trie.paths, terms, taken))
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
         longest = max((len(prompt) for prompt in prompts), default=0)

@@ -93,7 +93,6 @@ def _packed(
 ) -> tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor]]:
     """Return a packed batch, and what takes the mean of each row's states."""
     batch = pack(rows, [common] * len(rows), dtype=model.dtype)
-    packing = batch.packing.to(model.device)
     owners = batch.owners.to(model.device)
     prefix = torch.tensor([segment.prefix for segment in batch.segments])[batch.first_row :]
     lengths = torch.tensor([len(row) for row in rows], device=model.device)
@@ -104,12 +103,7 @@ def _packed(
         # Rows without a prefix add the last sum, which nothing was added to.
         return (sums[batch.first_row : -1] + sums[prefix]) / lengths[:, None]
 
-    inputs = {
-        "input_ids": batch.input_ids.to(model.device),
-        "position_ids": packing.positions[None],
-        "packing": packing,
-    }
-    return inputs, mean
+    return {name: value.to(model.device) for name, value in batch.inputs().items()}, mean
 
 
 def _padded(

@@ -133,6 +133,14 @@ class Packed:
     ends: torch.Tensor
     owners: torch.Tensor
 
+    def inputs(self) -> dict[str, Any]:
+        """Return the arguments of the model."""
+        return {
+            "input_ids": self.input_ids,
+            "position_ids": self.packing.positions[None],
+            "packing": self.packing,
+        }
+
 
 def pack(
     rows: Sequence[Sequence[int]],

@@ -18,7 +18,7 @@ from mithridate.inference.batching import (
 )
 from mithridate.inference.forward import fast_forward
 from mithridate.inference.head import has_plain_head, head_gives, logits_at
-from mithridate.inference.scores import Scores
+from mithridate.inference.scores import Scores, along_paths
 from mithridate.inference.trie import LabelTrie
 
 HEAD_POSITIONS = 256
@@ -89,7 +89,7 @@ class Scorer:
         if not has_plain_head(self.model):
             with logits_at(self.model, rows.flatten(), columns.flatten()):
                 logits = self.model(**inputs, use_cache=False).logits
-            return self._read(logits, len(columns), lambda part: part)
+            return self._read(logits, lambda part: part)
         with head_gives(self.model, lambda states: states[rows, columns]):
             states = self.model(**inputs, use_cache=False).logits
         head = self.model.get_output_embeddings()
@@ -99,38 +99,26 @@ class Scorer:
             few = torch.nn.functional.linear(states[:, 0], head.weight[tokens], bias)
             nothing = np.full(len(columns), -1, dtype=np.int64)
             return torch.log_softmax(few.double(), dim=-1).cpu().numpy(), nothing
-        return self._read(states.flatten(0, 1), len(columns), head)
+        return self._read(states.flatten(0, 1), head)
 
     def _read(
-        self, states: torch.Tensor, rows: int, head: Any
+        self, states: torch.Tensor, head: Any
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Add up the log probabilities along each candidate's path, and follow the greedy one.
 
         Args:
             states: Shape (rows * nodes, width): what the head takes.
-            rows: How many prompts.
             head: Maps states to logits over the whole vocabulary.
         """
         nodes = len(self.trie.nodes)
-        edges = [edge for path in self.trie.edges for edge in path]
-        node_of = torch.tensor([node for node, _ in edges])
-        token_of = torch.tensor([token for _, token in edges], device=states.device)
-        top, terms = [], []
+        node_of = torch.tensor([node for node, _ in self.trie.edges], device=states.device)
+        token_of = torch.tensor([token for _, token in self.trie.edges], device=states.device)
+        terms, taken = [], []
         step = max(1, HEAD_POSITIONS // nodes) * nodes
         for start in range(0, len(states), step):
             logits = head(states[start : start + step]).float()
             logits = logits.view(-1, nodes, logits.shape[-1])
-            rest = torch.logsumexp(logits, dim=-1)
-            picked = logits[:, node_of, token_of] - rest[:, node_of]
+            picked = logits[:, node_of, token_of] - torch.logsumexp(logits, dim=-1)[:, node_of]
             terms.append(picked.cpu().double().numpy())
-            top.append(logits.argmax(dim=-1).cpu().numpy())
-        found, best = np.concatenate(terms), np.concatenate(top)
-        values = np.empty((rows, len(self.trie.edges)))
-        greedy = np.full(rows, -1, dtype=np.int64)
-        start = 0
-        for candidate, path in enumerate(self.trie.edges):
-            values[:, candidate] = found[:, start : start + len(path)].sum(axis=1)
-            agrees = np.all([best[:, node] == token for node, token in path], axis=0)
-            greedy[agrees] = candidate
-            start += len(path)
-        return values, greedy
+            taken.append((logits.argmax(dim=-1)[:, node_of] == token_of).cpu().numpy())
+        return along_paths(self.trie.paths, np.concatenate(terms), np.concatenate(taken))

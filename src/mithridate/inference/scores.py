@@ -25,6 +25,27 @@ class Scores:
     greedy: npt.NDArray[np.int64] | None
 
 
+def along_paths(
+    paths: Sequence[Sequence[int]], terms: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return what the edges of a trie say of its candidates.
+
+    Args:
+        paths: Per candidate, the indices of its edges.
+        terms: Shape (prompts, edges): log p(token | prompt and node before it).
+        taken: Shape (prompts, edges): whether the token is the likeliest there.
+
+    Returns:
+        The candidates' log probabilities, shape (prompts, candidates), and the candidate that
+        greedy decoding produces, -1 for none, shape (prompts,).
+    """
+    values = np.stack([terms[:, path].sum(axis=1) for path in paths], axis=1)
+    greedy = np.full(len(terms), -1, dtype=np.int64)
+    for candidate, path in enumerate(paths):
+        greedy[taken[:, path].all(axis=1)] = candidate
+    return values, greedy
+
+
 class LabelScorer(Protocol):
     """Scores all label words of a task after each prompt."""
 

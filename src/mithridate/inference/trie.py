@@ -48,7 +48,8 @@ class LabelTrie:
         candidates: The token sequences, ends included.
         nodes: The inner nodes, the root first, parents before children.
         branches: The nodes but the root, as what is appended to a prompt.
-        edges: Per candidate, its tokens as pairs (index of the node before it, token).
+        edges: The distinct steps, as pairs (index of the node before, token).
+        paths: Per candidate, the indices of its edges.
 
     Raises:
         InputError: A candidate is empty, or two are the same tokens.
@@ -67,17 +68,19 @@ class LabelTrie:
             sequences = [(*sequence, eos_token_id) for sequence in sequences]
         self.candidates = sequences
         self.nodes = [Node(-1, -1, 0)]
-        self.edges: list[list[tuple[int, int]]] = []
         known: dict[tuple[int, ...], int] = {(): 0}
+        numbers: dict[tuple[int, int], int] = {}
+        self.paths: list[list[int]] = []
         for sequence in sequences:
-            edges = []
+            path = []
             for depth, token in enumerate(sequence):
                 prefix = sequence[:depth]
                 if prefix not in known:
                     known[prefix] = len(self.nodes)
                     self.nodes.append(Node(prefix[-1], known[prefix[:-1]], depth))
-                edges.append((known[prefix], token))
-            self.edges.append(edges)
+                path.append(numbers.setdefault((known[prefix], token), len(numbers)))
+            self.paths.append(path)
+        self.edges = list(numbers)
         self.branches = [
             Branch(node.token, node.depth, tuple(seen - 1 for seen in self.ancestors(index)))
             for index, node in enumerate(self.nodes)
