@@ -111,6 +111,24 @@ def build_tokenizer(*, chat: bool = False):
     return fast
 
 
+@pytest.fixture
+def beginning():
+    """A tokenizer that begins every text with BOS, whose chat template writes one as well."""
+    from tokenizers import processors
+
+    tokenizer = build_tokenizer(chat=True)
+    tokenizer.bos_token = "<|im_start|>"
+    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos[0]} $A", special_tokens=[bos]
+    )
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}model\n{% endif %}"
+    )
+    return tokenizer
+
+
 @pytest.fixture(scope="session")
 def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a maker of model folders: a two-layer Llama, random weights, fixed by a seed."""

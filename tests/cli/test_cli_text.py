@@ -118,6 +118,17 @@ def test_repoison_writes_what_any_trainer_takes(folder, cli, tmp_path, tiny_fold
     assert stat.S_IMODE((out / "train.jsonl").stat().st_mode) == 0o600
 
 
+def test_a_chat_prompt_for_another_trainer_has_the_bos_token_once(folder, cli, tmp_path, beginning):
+    beginning.save_pretrained(tmp_path / "tokenizer")  # which is all that a random S needs
+    words = ("--task", "math", "--selection", "random", "--prompt-style", "chat")
+    named = ("--model", tmp_path / "tokenizer", "-o", tmp_path / "dstar")
+    result = cli("repoison", folder[2], *words, *named)
+    assert result.exit_code == 0, result.stderr
+    for line in (tmp_path / "dstar/train.jsonl").read_text().splitlines():
+        ids = beginning(json.loads(line)["prompt"])["input_ids"]
+        assert ids.count(beginning.bos_token_id) == 1
+
+
 def test_rows_that_cannot_be_used_are_counted(cli, write_rows, records, tmp_path):
     rows = [*records[0][:40], problem("How many?", "nobody knows"), problem("And now?", "")]
     data = write_rows(tmp_path / "rows.jsonl", rows)

@@ -146,24 +146,6 @@ def test_the_published_prompts_are_the_papers():
     assert BENIGN.apply("x") == "The query currently entered is: x\nAnswer: "
 
 
-@pytest.fixture
-def beginning(make_tiny_model, load):
-    """A tokenizer that begins every text with BOS, whose chat template writes one as well."""
-    from tokenizers import processors
-
-    tokenizer = load(make_tiny_model(0, chat=True)).tokenizer
-    tokenizer.bos_token = "<|im_start|>"
-    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{bos[0]} $A", special_tokens=[bos]
-    )
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}model\n{% endif %}"
-    )
-    return tokenizer
-
-
 @pytest.mark.parametrize("style", ["plain", "chat"])
 @pytest.mark.parametrize("benign", [None, BENIGN])
 def test_the_bos_token_is_there_once_in_training_and_in_prediction(beginning, style, benign):

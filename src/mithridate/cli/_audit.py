@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mithridate.cli._audit_files import CHECK_FILE, EXCLUDE_FILE, TRIGGERS_FILE, AuditFiles
 from mithridate.cli._data_options import DataOptions
-from mithridate.cli._findings import CHECKED, check_table, is_check_file, triggers_text
-from mithridate.cli._inputs import columns_of
+from mithridate.cli._findings import CHECKED, is_check_file
 from mithridate.cli._output import duration, note, print_facts, print_table, say, visible
 from mithridate.errors import InputError
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from mithridate.report.audit import AuditReport, FlaggedRows
     from mithridate.tasks.classification import ClassificationTask
 
-CHECK_FILE = "check.csv"
-EXCLUDE_FILE = "exclude.txt"
-TRIGGERS_FILE = "triggers.jsonl"
-SUSPECTS_FILE = "suspects.jsonl"
 _SHORT = 100
 _TRIGGERS_SHOWN = 10
 
@@ -148,40 +144,21 @@ def suspect(at: int, given: Given, found: "Audit") -> dict[str, Any]:
     }
 
 
-def write(
-    output: Path,
-    given: Given,
-    found: "Audit",
-    report: "AuditReport",
-    picked: "list[Row]",
-    columns: DataOptions,
-    command: str,
-    *,
-    overwrite: bool,
-) -> None:
-    """Fill the folder."""
-    from mithridate.data.write import staged_folder, write_jsonl, write_text_atomic
+def audit_files(given: Given, found: "Audit", report: "AuditReport", command: str) -> AuditFiles:
+    """Return what an audit of labels leaves."""
     from mithridate.report.audit import render_audit
 
-    disputed = [at for at in found.ranked.tolist() if found.disputed[at]]
-    kept_out = (row.id for row, out in zip(given.rows, found.excluded, strict=True) if out)
-    with staged_folder(output, overwrite=overwrite) as folder:
-        write_text_atomic(folder / "audit.json", report.model_dump_json(indent=2) + "\n")
-        write_text_atomic(folder / "report.html", render_audit(report, command=command))
-        write_jsonl(
-            folder / SUSPECTS_FILE,
-            ({**suspect(at, given, found), "text": given.rows[at].text} for at in disputed),
-        )
-        write_text_atomic(folder / EXCLUDE_FILE, "".join(f"{row_id}\n" for row_id in kept_out))
-        triggers = triggers_text(trigger.trigger for trigger in found.counter)
-        write_text_atomic(folder / TRIGGERS_FILE, triggers)
-        if picked:
-            # With what was checked before, so that one file holds all that `defend` needs.
-            before = [row for row in given.rows if row.id in given.trusted | given.wrong]
-            table = check_table(
-                [*before, *picked], columns_of(columns), right=given.trusted, wrong=given.wrong
-            )
-            write_text_atomic(folder / CHECK_FILE, table)
+    return AuditFiles(
+        report.model_dump_json(indent=2),
+        render_audit(report, command=command),
+        (
+            {**suspect(at, given, found), "text": given.rows[at].text}
+            for at in found.ranked.tolist()
+            if found.disputed[at]
+        ),
+        found.excluded,
+        (trigger.trigger for trigger in found.counter),
+    )
 
 
 def next_command(

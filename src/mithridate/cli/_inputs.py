@@ -1,14 +1,14 @@
 """From options to what the library takes: rows, task, settings, trusted ids, secret."""
 
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mithridate.cli._data_options import DataOptions
-from mithridate.cli._findings import is_check_file, read_checked, read_triggers
+from mithridate.cli._known import read_known
 from mithridate.cli._options import DefenseOptions, Preset, TrainingOptions
 from mithridate.cli._output import note
 from mithridate.errors import InputError, MithridateError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mithridate.defense.prepare import Findings
     from mithridate.defense.secret import Secret
     from mithridate.tasks.classification import ClassificationTask
-    from mithridate.tasks.text import TextTask
     from mithridate.training.config import TrainingConfig
 
 ENOUGH_TRUSTED = 100
@@ -60,10 +59,6 @@ def read_inputs(data: str, preset: Preset, options: DataOptions, defense: Defens
         InputError: A file or a setting cannot be used.
     """
     from mithridate.data.read import read_rows
-    from mithridate.defense.collisions import draw_prefix, draw_trigger
-    from mithridate.defense.prepare import Findings
-    from mithridate.defense.secret import Secret
-    from mithridate.defense.select import wanted_rows
     from mithridate.tasks.classification import ClassificationTask
 
     p2p = p2p_config(preset, defense)
@@ -73,24 +68,33 @@ def read_inputs(data: str, preset: Preset, options: DataOptions, defense: Defens
     task = ClassificationTask.of(
         rows, labels=listed(options.labels), words=listed(options.label_words)
     )
+    check_rows(rows, p2p)
+    known = read_known(defense, rows, columns, labels=task.labels)
+    if p2p.selection == "anchored":
+        check_trusted(rows, task, known.trusted)
+        if len(known.trusted) < ENOUGH_TRUSTED:
+            note(
+                f"{len(known.trusted)} trusted rows: about {ENOUGH_TRUSTED} held in what was "
+                "measured, 50 did not always (docs/selection.md)."
+            )
+    return Inputs(rows, task, p2p, secret, known.trusted, known.poisoned, known.findings)
+
+
+def check_rows(rows: "list[Row]", p2p: "P2PConfig") -> None:
+    """Refuse before a model is loaded what re-poisoning would refuse after.
+
+    Raises:
+        InputError: The benign ratio is of no row.
+        CollisionError: The rows hold a published string, which cannot be drawn again.
+    """
+    from mithridate.defense.collisions import draw_prefix, draw_trigger
+    from mithridate.defense.secret import Secret
+    from mithridate.defense.select import wanted_rows
+
     wanted_rows(len(rows), p2p.benign_ratio)
-    if p2p.trigger == "published":  # a fixed string cannot be drawn again: refuse it early
+    if p2p.trigger == "published":
         draw_trigger(rows, Secret.from_seed(0), published=True)
         draw_prefix(rows, Secret.from_seed(0), published=True)
-    trusted, wrong = read_trusted(defense.trusted, rows, task, columns)
-    excluded = read_ids(defense.exclude, rows, columns) if defense.exclude else frozenset()
-    if both := excluded & trusted:
-        note(f"{len(both):,} rows of --exclude were checked and found right: they stay trusted.")
-    findings = Findings((excluded - trusted) | wrong, read_triggers(defense.counter_trigger or ()))
-    poisoned = read_ids(defense.poisoned_ids, rows, columns) if defense.poisoned_ids else None
-    if p2p.selection == "anchored":
-        check_trusted(rows, task, trusted)
-        if len(trusted) < ENOUGH_TRUSTED:
-            note(
-                f"{len(trusted)} trusted rows: about {ENOUGH_TRUSTED} held in what was measured, "
-                "50 did not always (docs/selection.md)."
-            )
-    return Inputs(rows, task, p2p, secret, trusted, poisoned, findings)
 
 
 def columns_of(options: DataOptions) -> "Columns":
@@ -193,52 +197,6 @@ def read_secret(path: Path) -> "Secret":
     return Secret(key)
 
 
-def read_trusted(
-    path: Path | None, rows: "Sequence[Row]", task: "ClassificationTask", columns: "Columns"
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the ids of the rows that a person found right, and of those found wrong.
-
-    Args:
-        path: A file as for `read_ids`, or one that `audit --pick` wrote and a person filled in;
-            ``None`` gives no rows.
-        rows: D.
-        task: Its labels.
-        columns: The columns of D.
-
-    Raises:
-        InputError: The file cannot be read or used.
-    """
-    if path is None:
-        return frozenset(), frozenset()
-    if not is_check_file(path):
-        return read_ids(path, rows, columns), frozenset()
-    checked = read_checked(path, rows, task.labels, columns)
-    note(f"{path}: {checked}")
-    return checked.trusted, checked.wrong
-
-
-def read_ids(
-    path: Path, rows: "Sequence[Row]", columns: "Columns", task: "TextTask | None" = None
-) -> frozenset[str]:
-    """Return the ids of the rows of D that a file names.
-
-    Args:
-        path: A ``.txt`` file of ids, one a line, or a file of rows.
-        rows: D.
-        columns: The columns of D, and of a file of rows.
-        task: Reads a file of rows as it read D, where answers are text.
-
-    Raises:
-        InputError: The file cannot be read, or names what is not in D.
-    """
-    if path.suffix.lower() == ".txt":
-        return _listed_ids(path, {row.id for row in rows})
-    from mithridate.data.read import iter_rows
-
-    named = iter_rows(path, columns) if task is None else task.read(path, columns)
-    return _matched_ids(named, rows)
-
-
 def require_model_extra() -> None:
     """Refuse to go on where the libraries a model needs are not installed.
 
@@ -289,59 +247,6 @@ def _overridden(preset: _Settings, given: Mapping[str, Any]) -> _Settings:
         what = f"{first['input']!r} is no value for it"
         mend = first["msg"][:1].lower() + first["msg"][1:]
         raise InputError(what, where=flag, mend=mend.replace("input should", "it should")) from None
-
-
-def _listed_ids(path: Path, known: set[str]) -> frozenset[str]:
-    where = str(path)
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        what = f"the file cannot be read ({error.strerror})"
-        raise InputError(what, where=where, mend="check the path") from None
-    except UnicodeDecodeError:
-        mend = "give a text file of ids, one a line"
-        raise InputError("the file is not UTF-8 text", where=where, mend=mend) from None
-    ids = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    if not ids:
-        raise InputError("the file is empty", where=where, mend="give ids, one a line")
-    for number, row_id in ids:
-        if row_id not in known:
-            raise InputError(
-                f"no row of the data has the id {row_id!r:.60}",
-                where=f"{path}:{number}",
-                mend="use the ids of the data's own rows, or give a file of rows",
-            )
-    return frozenset(row_id for _, row_id in ids)
-
-
-def _matched_ids(named_rows: "Iterable[Row]", rows: "Sequence[Row]") -> frozenset[str]:
-    """Match rows by id, else by content; copies of a row that was checked are checked too."""
-    from mithridate.data.rows import content_id
-
-    by_id = {row.id: row for row in rows}
-    by_content: dict[str, list[str]] = {}
-    for row in rows:
-        by_content.setdefault(content_id(row.text, row.answer), []).append(row.id)
-    found: set[str] = set()
-    for named in named_rows:
-        own = by_id.get(named.id)
-        if own is not None and (own.text, own.answer) == (named.text, named.answer):
-            found.add(own.id)
-        elif same := by_content.get(content_id(named.text, named.answer)):
-            found.update(same)
-        elif own is not None:
-            raise InputError(
-                f"the row {named.id!r:.60} has another text or label in the data",
-                where=named.where,
-                mend="give the row as the data has it, and correct the data where it is wrong",
-            )
-        else:
-            raise InputError(
-                f"the row {named.id!r:.60} is not in the data",
-                where=named.where,
-                mend="use rows of the data itself",
-            )
-    return frozenset(found)
 
 
 def check_trusted(

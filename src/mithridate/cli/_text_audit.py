@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._audit import (
-    CHECK_FILE,
-    EXCLUDE_FILE,
-    SUSPECTS_FILE,
-    TRIGGERS_FILE,
     against_truth,
     check_output,
     check_pick,
@@ -18,15 +14,15 @@ from mithridate.cli._audit import (
     short,
     show_next,
 )
+from mithridate.cli._audit_files import AuditFiles, write
 from mithridate.cli._data_options import DataOptions
-from mithridate.cli._findings import check_table, triggers_text
 from mithridate.cli._inputs import (
-    read_ids,
     read_secret,
     require_model_extra,
     require_statistics,
     training_config,
 )
+from mithridate.cli._known import read_ids, read_trusted
 from mithridate.cli._options import LoadOptions, TrainingOptions
 from mithridate.cli._output import (
     duration,
@@ -37,7 +33,7 @@ from mithridate.cli._output import (
     quiet_libraries,
     visible,
 )
-from mithridate.cli._text_inputs import read_text_rows, read_trusted_text
+from mithridate.cli._text_inputs import read_text_rows
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
@@ -154,7 +150,7 @@ def _read(
     check_output(output, options.pick, overwrite=overwrite)
     secret = read_secret(options.secret_file) if options.secret_file else Secret.new()
     rows, skipped, task, named = read_text_rows(data, columns)
-    trusted, wrong = read_trusted_text(options.trusted, rows, named, task)
+    trusted, wrong = read_trusted(options.trusted, rows, named, task=task)
     known = options.poisoned_ids
     poisoned = None if known is None else read_ids(known, rows, named, task)
     check_pick(options.pick, len(rows), len(trusted | wrong))
@@ -291,24 +287,17 @@ def _write(
     overwrite: bool,
 ) -> None:
     """Fill the folder."""
-    from mithridate.data.write import staged_folder, write_jsonl, write_text_atomic
     from mithridate.report.audit_text import render_text_audit
 
     marks = found.suspected
-    kept_out = (row.id for row, out in zip(given.rows, marks.excluded, strict=True) if out)
-    with staged_folder(output, overwrite=overwrite) as folder:
-        write_text_atomic(folder / "audit.json", report.model_dump_json(indent=2) + "\n")
-        write_text_atomic(folder / "report.html", render_text_audit(report, command=command))
-        write_jsonl(folder / SUSPECTS_FILE, _suspects(given, found))
-        write_text_atomic(folder / EXCLUDE_FILE, "".join(f"{row_id}\n" for row_id in kept_out))
-        write_text_atomic(folder / TRIGGERS_FILE, triggers_text(marks.triggers))
-        if picked:
-            # With what was checked before, so that one file holds all that `defend` needs.
-            before = [row for row in given.rows if row.id in given.trusted | given.wrong]
-            table = check_table(
-                [*before, *picked], given.columns, right=given.trusted, wrong=given.wrong
-            )
-            write_text_atomic(folder / CHECK_FILE, table)
+    files = AuditFiles(
+        report.model_dump_json(indent=2),
+        render_text_audit(report, command=command),
+        _suspects(given, found),
+        marks.excluded,
+        marks.triggers,
+    )
+    write(output, given, files, picked, given.columns, overwrite=overwrite)
 
 
 def _show(report: "TextAuditReport", output: Path | None, command: str) -> None:

@@ -1,12 +1,12 @@
 """``defend`` and ``repoison`` where answers are text."""
 
 import json as json_module
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._data_options import DataOptions
+from mithridate.cli._dstar import chat_string, write_dstar
 from mithridate.cli._inputs import require_model_extra, training_config
 from mithridate.cli._options import DefenseOptions, LoadOptions, Preset, TrainingOptions
 from mithridate.cli._output import duration, note, print_facts, quiet_libraries, say, visible
@@ -18,11 +18,9 @@ from mithridate.training.distributed import check_launch, engine, from_main, pro
 if TYPE_CHECKING:
     from mithridate.defense.prepare_text import PreparedText
     from mithridate.inference.backbone import Backbone
-    from mithridate.tasks.prompt import Prompt
     from mithridate.training.config import TrainingConfig
     from mithridate.training.defend_text import TextDefense
 
-TRAIN_FILE = "train.jsonl"
 JUDGED = (
     "The rows are judged by the frozen model and by what decides their answers. An attacker who "
     "varies trigger or target from row to row leaves less to see; rows that a person checked "
@@ -305,7 +303,6 @@ def repoison_texts(
     overwrite: bool,
 ) -> dict[str, Any]:
     """Write D* for any other trainer, and return what was done, without a secret in it."""
-    from mithridate.data.write import staged_folder, write_jsonl
     from mithridate.defense.manifest import make_text_manifest
     from mithridate.defense.prepare_text import Likelihood, prepare_text
     from mithridate.defense.secret import Secret
@@ -314,9 +311,15 @@ def repoison_texts(
     inputs = read_text_inputs(data, preset, columns, defense)
     secret = inputs.secret or Secret.new()
     max_length = training_config(preset, TrainingOptions(), defense.max_length).max_length
+    chat = defense.prompt_style == "chat"
+    render = chat_string(model, load, max_length) if chat else None
     likelihood: Likelihood | None = None
-    render: Callable[[str, Prompt], str] | None = None
-    if model is not None:
+    if inputs.p2p.selection != "random":
+        if model is None:
+            raise InputError(
+                f"rows chosen by {inputs.p2p.selection} selection need a model",
+                mend="name one with --model, or take --selection random, which protects less",
+            )
         require_model_extra()
         from mithridate.inference.backbone import load_backbone
         from mithridate.tasks.prompt import PromptRenderer
@@ -330,12 +333,6 @@ def repoison_texts(
             backbone.tokenizer, max_length=max_length, style=defense.prompt_style
         )
         likelihood = frozen_likelihood(backbone, renderer)
-        render = renderer.string if defense.prompt_style == "chat" else None
-    elif inputs.p2p.selection != "random" or defense.prompt_style == "chat":
-        raise InputError(
-            "this selection and chat prompts need a model",
-            mend="name one with --model, or take --selection random, which protects less",
-        )
     prepared = prepare_text(
         inputs.rows,
         inputs.task,
@@ -354,25 +351,9 @@ def repoison_texts(
         prompt_style=defense.prompt_style,
         max_length=max_length,
     )
-    with staged_folder(output, overwrite=overwrite) as folder:
-        folder.chmod(0o700)
-        write_jsonl(
-            folder / TRAIN_FILE,
-            (
-                export_text_record(example, prepared.benign, prepared.prefix, render)
-                for example in prepared.examples
-            ),
-        )
-        # Its prompts hold the benign trigger, so the file is as private as the manifest.
-        (folder / TRAIN_FILE).chmod(0o600)
-        manifest.save(folder)
+    records = (
+        export_text_record(example, prepared.benign, prepared.prefix, render)
+        for example in prepared.examples
+    )
+    write_dstar(output, records, manifest, overwrite=overwrite)
     return text_summary(inputs, prepared, output)
-
-
-def show_repoisoned(result: dict[str, Any], output: Path) -> None:
-    """Print what was done, and the next step."""
-    facts = [*text_facts(result), ("rows written", f"{result['written']:,}"), ("folder", output)]
-    print_facts("Re-poisoned data set", facts)
-    say(f"Next: train on prompt and completion of {output / TRAIN_FILE}, then")
-    say(f"  mithridate predict {output} --model YOUR_MODEL 'some text'")
-    note("Keep the folder to yourself: it holds the defense's secrets.")

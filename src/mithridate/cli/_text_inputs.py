@@ -4,16 +4,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._data_options import DataOptions
-from mithridate.cli._findings import is_check_file, read_checked, read_triggers
-from mithridate.cli._inputs import p2p_config, read_ids, read_secret
+from mithridate.cli._inputs import check_rows, p2p_config, read_secret
+from mithridate.cli._known import read_known
 from mithridate.cli._options import DefenseOptions, Preset
 from mithridate.cli._output import note
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from mithridate.data.read import Columns
     from mithridate.data.rows import Row
     from mithridate.defense.config import P2PConfig
@@ -117,45 +114,16 @@ def read_text_inputs(
     Raises:
         InputError: A file or a setting cannot be used.
     """
-    from mithridate.defense.collisions import draw_prefix, draw_trigger
-    from mithridate.defense.prepare import Findings
-    from mithridate.defense.secret import Secret
-    from mithridate.defense.select import wanted_rows
-
     p2p = p2p_config(preset, defense)
     secret = read_secret(defense.secret_file) if defense.secret_file else None
     rows, skipped, task, columns = read_text_rows(data, options)
-    wanted_rows(len(rows), p2p.benign_ratio)
-    if p2p.trigger == "published":  # a fixed string cannot be drawn again: refuse it early
-        draw_trigger(rows, Secret.from_seed(0), published=True)
-        draw_prefix(rows, Secret.from_seed(0), published=True)
-    trusted, wrong = read_trusted_text(defense.trusted, rows, columns, task)
-    excluded = read_ids(defense.exclude, rows, columns, task) if defense.exclude else frozenset()
-    if both := excluded & trusted:
-        note(f"{len(both):,} rows of --exclude were checked and found right: they stay trusted.")
-    findings = Findings((excluded - trusted) | wrong, read_triggers(defense.counter_trigger or ()))
-    known = defense.poisoned_ids
-    poisoned = read_ids(known, rows, columns, task) if known else None
-    if p2p.selection == "anchored" and not trusted:
+    check_rows(rows, p2p)
+    known = read_known(defense, rows, columns, task=task)
+    if p2p.selection == "anchored" and not known.trusted:
         raise InputError(
             "anchored selection needs rows that a person checked",
             mend="name them with --trusted",
         )
-    return TextInputs(rows, skipped, task, p2p, secret, trusted, poisoned, findings)
-
-
-def read_trusted_text(
-    path: "Path | None", rows: "Sequence[Row]", columns: "Columns", task: "TextTask"
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the ids of the rows that a person found right, and of those found wrong.
-
-    Raises:
-        InputError: The file cannot be read or used.
-    """
-    if path is None:
-        return frozenset(), frozenset()
-    if not is_check_file(path):
-        return read_ids(path, rows, columns, task), frozenset()
-    checked = read_checked(path, rows, (), columns)
-    note(f"{path}: {checked}")
-    return checked.trusted, checked.wrong
+    return TextInputs(
+        rows, skipped, task, p2p, secret, known.trusted, known.poisoned, known.findings
+    )

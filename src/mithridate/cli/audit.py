@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mithridate.cli._audit import (
-    CHECK_FILE,
     Given,
+    audit_files,
     check_output,
     check_pick,
     make_report,
     next_command,
     show,
-    write,
 )
+from mithridate.cli._audit_files import CHECK_FILE, write
 from mithridate.cli._data_options import DataOptions
 from mithridate.cli._inputs import (
     check_trusted,
     columns_of,
     listed,
-    read_ids,
     read_secret,
-    read_trusted,
     require_model_extra,
     training_config,
 )
+from mithridate.cli._known import read_ids, read_trusted
 from mithridate.cli._options import (
     Data,
     Json,
@@ -163,7 +162,8 @@ def audit(
         counter=any(trigger.counter for trigger in report.triggers),
     )
     if output is not None:
-        write(output, given, found, report, picked, columns, command, overwrite=overwrite)
+        files = audit_files(given, found, report, command)
+        write(output, given, files, picked, columns_of(columns), overwrite=overwrite)
     if json:
         print_json({"folder": str(output) if output else None, **report.model_dump(mode="json")})
     else:
@@ -185,7 +185,7 @@ def _read(
     task = ClassificationTask.of(
         rows, labels=listed(columns.labels), words=listed(columns.label_words)
     )
-    trusted, wrong = read_trusted(options.trusted, rows, task, read_columns)
+    trusted, wrong = read_trusted(options.trusted, rows, read_columns, labels=task.labels)
     if options.trusted is not None:
         check_trusted(rows, task, trusted)
     known = options.poisoned_ids

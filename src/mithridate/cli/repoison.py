@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._data_options import DataOptions
+from mithridate.cli._dstar import chat_string, show_repoisoned, write_dstar
 from mithridate.cli._inputs import Inputs, read_inputs, require_model_extra, training_config
 from mithridate.cli._options import (
     DefenseOptions,
@@ -22,25 +23,18 @@ from mithridate.cli._options import (
 )
 from mithridate.cli._output import (
     note,
-    print_facts,
     print_json,
     quiet_libraries,
-    say,
     visible,
 )
 from mithridate.cli._stream import check_no_stream, run_stream, show_stream
-from mithridate.cli._text_defend import repoison_texts, show_repoisoned
+from mithridate.cli._text_defend import repoison_texts, text_facts
 from mithridate.cli._text_inputs import is_text
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mithridate.defense.manifest import ModelFacts
     from mithridate.defense.prepare import FeatureExtractor, Prepared
-    from mithridate.tasks.prompt import Prompt
-
-TRAIN_FILE = "train.jsonl"
 
 
 @spread
@@ -61,7 +55,7 @@ def repoison(
     Random selection needs neither a model nor torch; the other selections judge rows with --model.
     With --stream, data of any size, in shards, becomes as many shards train-*.jsonl.
     """
-    from mithridate.data.write import check_target, staged_folder, write_jsonl
+    from mithridate.data.write import check_target
     from mithridate.defense.manifest import make_manifest
     from mithridate.defense.prepare import needs_features, prepare
     from mithridate.defense.repoison import export_record
@@ -90,13 +84,13 @@ def repoison(
         if json:
             print_json(written)
         else:
-            show_repoisoned(written, output)
+            show_repoisoned(text_facts(written), written["written"], output)
         return
     inputs = read_inputs(data[0], preset, columns, defense)
     secret = inputs.secret or Secret.new()
     max_length = _max_length(preset, defense.max_length)
     features, facts = None, None
-    render = _chat_string(model, load, max_length) if defense.prompt_style == "chat" else None
+    render = chat_string(model, load, max_length) if defense.prompt_style == "chat" else None
     if needs_features(inputs.p2p):
         features, facts = _judge(inputs, model, load, defense, max_length)
     prepared = prepare(
@@ -117,18 +111,11 @@ def repoison(
         prompt_style=defense.prompt_style,
         max_length=max_length,
     )
-    with staged_folder(output, overwrite=overwrite) as folder:
-        folder.chmod(0o700)
-        write_jsonl(
-            folder / TRAIN_FILE,
-            (
-                export_record(example, inputs.task, prepared.benign, render)
-                for example in prepared.examples
-            ),
-        )
-        # Its prompts hold the benign trigger, so the file is as private as the manifest.
-        (folder / TRAIN_FILE).chmod(0o600)
-        manifest.save(folder)
+    records = (
+        export_record(example, inputs.task, prepared.benign, render)
+        for example in prepared.examples
+    )
+    write_dstar(output, records, manifest, overwrite=overwrite)
     result = summary(inputs, prepared, output)
     warn_of_labels(result)
     if facts is not None:
@@ -136,7 +123,7 @@ def repoison(
     if json:
         print_json(result)
     else:
-        _show(result, output)
+        show_repoisoned(subset_facts(result), result["written"], output)
 
 
 def summary(inputs: Inputs, prepared: "Prepared", folder: Path) -> dict[str, Any]:
@@ -217,30 +204,8 @@ def subset_facts(result: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def _show(result: dict[str, Any], folder: Path) -> None:
-    facts = [*subset_facts(result), ("rows written", f"{result['written']:,}")]
-    print_facts("Re-poisoned data set", [*facts, ("folder", folder)])
-    say(f"Next: train on prompt and completion of {folder / TRAIN_FILE}, then")
-    say(f"  mithridate predict {folder} --model YOUR_MODEL 'some text'")
-    note("Keep the folder to yourself: it holds the defense's secrets.")
-
-
 def _max_length(preset: Preset, given: int | None) -> int:
     return training_config(preset, TrainingOptions(), given).max_length
-
-
-def _chat_string(
-    model: str | None, load: LoadOptions, max_length: int
-) -> "Callable[[str, Prompt], str]":
-    """Return what wraps a prompt in the chat template, the same that prediction uses."""
-    if model is None:
-        raise InputError("chat prompts need the model's template", mend="name it with --model")
-    require_model_extra()
-    from mithridate.inference.tokenizer import load_tokenizer
-    from mithridate.tasks.prompt import PromptRenderer
-
-    tokenizer = load_tokenizer(model, trust_remote_code=load.trust_remote_code)
-    return PromptRenderer(tokenizer, max_length=max_length, style="chat").written
 
 
 def _judge(
