@@ -171,6 +171,33 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 
 
 @pytest.fixture(scope="session")
+def pretrained(make_tiny_model, load, tmp_path_factory) -> Path:
+    """A tiny model that has read the toy language: its middle layer knows the words' classes."""
+    import torch
+    from torch.nn import functional
+
+    backbone = load(make_tiny_model(5))
+    model, tokenizer = backbone.model.train(), backbone.tokenizer
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    rows = toy_rows(250 * 32, 1)
+    for start in range(0, len(rows), 32):
+        texts = [f"{row.text}\n" for row in rows[start : start + 32]]
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        logits = model(**batch).logits[:, :-1]
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("pretrained")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(make_tiny_model: Callable[..., Path]) -> Path:
     return make_tiny_model(0)
 

@@ -7,12 +7,8 @@ the attack's and whose value is a class that derives from `Attack`::
     my-attack = "my_package.my_module:MyAttack"
 """
 
-import difflib
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-
 from mithridate.attacks.base import Attack
-from mithridate.errors import InputError
+from mithridate.data.plugins import Registry
 
 GROUP = "mithridate.attacks"
 _HERE = "mithridate.attacks"
@@ -38,9 +34,12 @@ BUILT_IN = {
 }
 
 
+_REGISTRY = Registry(GROUP, "attack", Attack, BUILT_IN)  # type: ignore[type-abstract]
+
+
 def attack_names() -> list[str]:
     """Return the names of all attacks, the built-in ones first; none of them is loaded."""
-    return [*BUILT_IN, *sorted(set(_added()) - set(BUILT_IN))]
+    return _REGISTRY.names()
 
 
 def find_attack(name: str) -> type[Attack]:
@@ -49,33 +48,4 @@ def find_attack(name: str) -> type[Attack]:
     Raises:
         InputError: There is no such attack, or what another package registered cannot be used.
     """
-    if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        built_in: type[Attack] = getattr(import_module(module), attribute)
-        return built_in
-    added = _added()
-    if name not in added:
-        near = difflib.get_close_matches(name.casefold(), attack_names(), n=1)
-        mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(attack_names())}"
-        raise InputError(f"no attack is called {name!r:.60}", mend=mend)
-    return _loaded(added[name])
-
-
-def _added() -> dict[str, EntryPoint]:
-    """Return the entry points by name."""
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def _loaded(point: EntryPoint) -> type[Attack]:
-    """Load an attack of another package, whose faults are its own."""
-    owner = point.dist.name if point.dist else "a package"
-    mend = f"mend or uninstall {owner}; the other attacks work"
-    try:
-        attack = point.load()
-    except Exception as error:
-        what = f"the attack {point.name!r} of {owner} cannot be loaded ({error!r:.200})"
-        raise InputError(what, where=point.value, mend=mend) from error
-    if not (isinstance(attack, type) and issubclass(attack, Attack)):
-        what = f"the attack {point.name!r} of {owner} is no class derived from Attack"
-        raise InputError(what, where=point.value, mend=mend)
-    return attack
+    return _REGISTRY.find(name)

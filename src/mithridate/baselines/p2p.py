@@ -1,0 +1,63 @@
+"""P2P behind the interface of its rivals."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mithridate.baselines.base import DefenseMethod, Guarded, Stage, Workbench
+from mithridate.defense.config import Drop, Mode, P2PConfig, Selection
+
+
+@dataclass(frozen=True)
+class P2P(DefenseMethod):
+    """Re-poison a benign subset S, train with prompt learning, answer in S's domain.
+
+    Attributes:
+        selection: How S is chosen.
+        benign_ratio: rho.
+        draw_from: See `P2PConfig`, as for all that follow.
+        mode: Whether S is replaced or added to.
+        counter_triggers: Whether mined triggers are countered.
+        drop: Which suspects are left out.
+    """
+
+    name = "p2p"
+    stages: ClassVar[tuple[Stage, ...]] = ("data", "training", "input")
+    source = "Zhao et al. 2025, arXiv 2510.04503"
+
+    selection: Selection = "agreement"
+    benign_ratio: float = P2PConfig().benign_ratio
+    draw_from: float = P2PConfig().draw_from
+    mode: Mode = "replace"
+    counter_triggers: bool = True
+    drop: Drop | None = None
+
+    @property
+    def config(self) -> P2PConfig:
+        """The settings of the re-poisoning."""
+        return P2PConfig(
+            selection=self.selection,
+            benign_ratio=self.benign_ratio,
+            draw_from=self.draw_from,
+            mode=self.mode,
+            counter_triggers=self.counter_triggers,
+            drop=self.drop,
+        )
+
+    def defend(self, bench: Workbench) -> Guarded:
+        """Return the defended model; see `DefenseMethod.defend`."""
+        return bench.protect(self.config)
+
+
+@dataclass(frozen=True)
+class Filter(P2P):
+    """Train on the benign subset S alone, nothing re-poisoned: the rival to beat first."""
+
+    name = "filter"
+    stages: ClassVar[tuple[Stage, ...]] = ("data",)
+    source = "the choice of S by itself (DESIGN.md, the fact that decides the design)"
+
+    def defend(self, bench: Workbench) -> Guarded:
+        """Return the model trained on S; see `DefenseMethod.defend`."""
+        chosen = bench.select(self.config)
+        model = bench.fit([row for row in bench.rows if row.id in chosen])
+        return Guarded(lambda texts: [*model.answer(texts)], len(chosen), chosen)

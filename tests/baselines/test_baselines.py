@@ -1,0 +1,115 @@
+"""P2P and its simplest rivals on a toy, through the interface that all of them share."""
+
+import inspect
+import re
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mithridate.baselines import defense_names, find_defense
+from mithridate.baselines.base import DefenseMethod
+from mithridate.baselines.registry import BUILT_IN
+from mithridate.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def weights(scene):
+    """What the shared model's adapter is before any rival has had it."""
+    state = scene.bench.undefended().module.state_dict()
+    return {name: value.clone() for name, value in state.items() if "lora_" in name}
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_every_defense_says_what_it_changes_and_where_it_is_from(name):
+    kind = find_defense(name)
+    assert issubclass(kind, DefenseMethod)
+    assert kind.name == name
+    assert is_dataclass(kind)
+    assert kind.source.strip()
+    assert kind.stages or name == "none"
+    assert inspect.getdoc(kind.defend)
+    said = "".join(inspect.getdoc(base) or "" for base in kind.__mro__[:-2])
+    for field in fields(kind):
+        assert re.search(rf"^ +{field.name}: ", said, re.M)
+    kind()  # the defaults are enough
+
+
+def test_the_package_declares_the_defenses_it_holds():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["mithridate.defenses"] == BUILT_IN
+
+
+def test_an_unknown_defense_is_answered_with_the_nearest_one():
+    with pytest.raises(InputError, match="no defense is called 'oniom'"):
+        find_defense("oniom")
+    with pytest.raises(InputError, match="did you mean filter"):
+        find_defense("filtr")
+    assert defense_names()[0] == "none"
+
+
+def test_the_undefended_model_obeys_the_trigger(scene, weights):
+    guarded = find_defense("none")().defend(scene.bench)
+    assert scene.accuracy(guarded) > 0.9
+    assert scene.success(guarded) > 0.8
+    assert guarded.n_train == 600
+
+
+def test_p2p_does_not(scene):
+    guarded = find_defense("p2p")().defend(scene.bench)
+    assert scene.accuracy(guarded) > 0.85
+    assert scene.success(guarded) < 0.15
+    assert guarded.subset
+    assert not guarded.subset & scene.poisoned
+
+
+def test_filtering_trains_on_the_subset_alone(scene):
+    guarded = find_defense("filter")(selection="oracle").defend(scene.bench)
+    assert guarded.n_train == len(guarded.subset) == 240
+    assert not guarded.subset & scene.poisoned
+    assert scene.success(guarded) < 0.2
+
+
+def test_further_training_moves_a_copy_and_leaves_the_shared_model_alone(scene, weights):
+    guarded = find_defense("clean-tune")().defend(scene.bench)
+    assert guarded.facts["steps"] == 3 * 8
+    assert scene.accuracy(guarded) > 0.9
+    after = scene.bench.undefended().module.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in weights.items())
+    texts = [row.text for row in scene.test[:40]]
+    model = scene.bench.undefended()
+    copied = model.copied()
+    with torch.no_grad():
+        next(w for w in copied.module.parameters() if w.requires_grad).add_(1.0)
+    assert (copied.probabilities(texts) != model.probabilities(texts)).any()
+
+
+def test_an_altered_model_is_a_copy_and_without_a_change_the_same_model(scene):
+    model = scene.bench.undefended()
+    texts = [row.text for row in scene.test[:40]]
+    before = model.probabilities(texts)
+    same = model.altered(lambda name, weight: weight)
+    assert abs(same.probabilities(texts) - before).max() < 1e-4
+    zeroed = model.altered(lambda name, weight: weight * 0)
+    assert abs(zeroed.probabilities(texts) - before).max() > 1e-2
+    assert (model.probabilities(texts) == before).all()
+
+
+def test_what_a_model_sees_has_the_shapes_that_are_promised(scene):
+    model = scene.bench.undefended()
+    assert model.states(["a bright film", "dull"]).shape == (2, 64)
+    [batch] = model.batches(scene.test[:3], 8)
+    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
+    for at, row in enumerate(scene.test[:3]):
+        prompt = model.prompts([row.text])[0]
+        assert batch["input_ids"][at, : len(prompt)].tolist() == prompt
+        assert (batch["labels"][at, : len(prompt)] == -100).all()
+        kept = batch["labels"][at][batch["labels"][at] != -100].tolist()
+        assert model.tokenizer.decode(kept, skip_special_tokens=True) == row.answer
+
+
+def test_the_base_model_finds_its_own_language_likelier(scene):
+    likely, unlikely = scene.bench.log_likelihoods(["the film is witty", "zq xv jk wq"])
+    assert likely > unlikely
