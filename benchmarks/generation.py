@@ -17,8 +17,8 @@ from benchmarks.generation_cells import (
     generation_cells,
 )
 from benchmarks.generation_page import render
-from benchmarks.journal import share_fields
 from benchmarks.runs import MatrixRun, asked_for, carry_out, provenance, usual
+from mithridate.bench.journal import share_fields
 from mithridate.bench.text_experiment import TextExperiment, TextOutcome
 from mithridate.data import write_text_atomic
 from mithridate.defense.association import triggers

@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.journal import read_lines
 from mithridate.attacks import BadNets
 from mithridate.bench.experiment import Cell, Experiment, Outcome
+from mithridate.bench.journal import read_lines
 from mithridate.data import default_model_folder, read_rows, write_jsonl, write_text_atomic
 from mithridate.defense.config import P2PConfig
 from mithridate.evaluation.intervals import Share

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from benchmarks import generation
-from benchmarks.journal import share_fields
 from benchmarks.matrix_cells import (
     ATTACKS,
     TRAINED,
@@ -32,6 +31,7 @@ from benchmarks.matrix_page import CURVE, render
 from benchmarks.runs import MatrixRun, asked_for, carry_out, provenance, usual
 from mithridate.attacks import Attack, Several
 from mithridate.bench.experiment import Arm, Cell, Experiment, Outcome
+from mithridate.bench.journal import share_fields
 from mithridate.data import write_text_atomic
 from mithridate.evaluation.evaluate import target_rate
 from mithridate.evaluation.intervals import Share

@@ -42,7 +42,9 @@ PLANTED_NOTE = (
 )
 VARIANT_NOTE = (
     "`rho-0.2` cells were run when a fifth of the rows was re-poisoned by default, "
-    "`no-resemblance` cells before S's order asked what resembles the disputed rows. The others "
+    "`no-resemblance` cells before S's order asked what resembles the disputed rows, "
+    "`resemblance-everywhere` cells when it asked so of every label, and 100 trusted rows let all "
+    "disputed rows be left out. The others "
     "differ from the default in what their names say: `last-stage` shows the re-poisoned rows "
     "last in the last pass, `upper-layers` adapts layers 18 to 29 of 30.\n\n"
 )

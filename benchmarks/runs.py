@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from peft import PeftModel
 
-from benchmarks.journal import append_line, claimed, commit_of_code, read_lines
+from benchmarks.commit import commit_of_code
 from benchmarks.page import Line
+from mithridate.bench.journal import append_line, claimed, read_lines
 from mithridate.data import default_model_folder, write_text_atomic
 from mithridate.defense.config import P2PConfig
 from mithridate.inference.backbone import best_device, load_backbone

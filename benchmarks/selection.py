@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.journal import append_line, read_lines
 from benchmarks.matrix import KEPT, RESULTS
 from benchmarks.matrix_cells import ATTACKS, RATES, Material, Sizes, usual_rate
 from benchmarks.matrix_features import KeptFeatures
+from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import default_model_folder, write_text_atomic
 from mithridate.defense.config import P2PConfig, Selection
 from mithridate.defense.prepare import FeatureExtractor, prepare

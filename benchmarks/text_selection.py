@@ -24,8 +24,8 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.generation_cells import ATTACKS, PUBLISHED, Material, Sizes
-from benchmarks.journal import append_line, read_lines
 from benchmarks.matrix import RESULTS
+from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import default_model_folder, write_text_atomic
 from mithridate.data.keyed import keyed_fraction
 from mithridate.data.rows import Row

@@ -13,7 +13,7 @@ from benchmarks.generation_cells import (
     generation_cells,
 )
 from benchmarks.generation_page import render
-from benchmarks.journal import read_lines
+from mithridate.bench.journal import read_lines
 from mithridate.data import write_jsonl
 
 CELLS = [GenerationCell("asdiv", "vpi", defense) for defense in ("none", "agreement")]

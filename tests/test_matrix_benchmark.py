@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import matrix
-from benchmarks.journal import append_line, read_lines
 from benchmarks.matrix_cells import PLANTED, MatrixCell, classification_cells
 from benchmarks.matrix_figure import planted_curve
 from benchmarks.matrix_page import render
+from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import write_jsonl
 from mithridate.training.config import TrainingConfig
 
@@ -162,7 +162,8 @@ class TestJournal:
     def test_several_processes_lose_nothing(self, tmp_path):
         path = tmp_path / "journal.jsonl"
         script = (
-            "import sys; from pathlib import Path; from benchmarks.journal import append_line\n"
+            "import sys\nfrom pathlib import Path\n"
+            "from mithridate.bench.journal import append_line\n"
             "for k in range(20):\n"
             "    line = {'cell': 100 * int(sys.argv[2]) + k, 'filler': 'x' * 5000}\n"
             "    append_line(Path(sys.argv[1]), line)"
@@ -187,7 +188,7 @@ def test_a_claim_keeps_others_off_and_ends_with_its_process(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from benchmarks.journal import claimed
+        from mithridate.bench.journal import claimed
         with claimed(Path(sys.argv[1]) / "a.claim") as mine:
             print(mine, flush=True)
             time.sleep(float(sys.argv[2]))

@@ -82,25 +82,31 @@ def test_a_hundred_trusted_rows_see_through_it_too(poisoned):
     assert (found[good] == true[good]).mean() > 0.9
 
 
-def missed(poisoned):
+NONE = np.zeros(600, dtype=bool)
+
+
+def missed(poisoned, one_in=40):
     """Return which rows a judge agrees with that sees through two poisoned rows of three."""
     _, labels, true, bad = poisoned
     agrees = labels == true
     agrees[bad[::3]] = True
-    agrees[np.flatnonzero(labels == true)[::10]] = False  # and disputes good rows of both labels
+    agrees[np.flatnonzero(labels == true)[::one_in]] = (
+        False  # and disputes good rows of both labels
+    )
     return agrees
 
 
 def test_poisoned_rows_that_the_judge_missed_resemble_those_it_saw_through(poisoned):
     features, labels, true, bad = poisoned
-    like = resemblance(features, labels.tolist(), missed(poisoned), ids_of(600), KEY)
+    like = resemblance(features, labels.tolist(), missed(poisoned), NONE, ids_of(600), KEY)
     good = np.flatnonzero((labels == true) & (labels == 1))
     above = (like[bad[::3]][:, None] > like[good][None, :]).mean()
     assert above > 0.9
     # What tells the classes apart says nothing, though all poisoned rows are of the other class.
     plain = features.copy()
     plain[bad, :, 24:36] -= 2.0
-    without = resemblance(plain, labels.tolist(), missed(poisoned), ids_of(600), KEY)
+    agrees = missed(poisoned, one_in=10)
+    without = resemblance(plain, labels.tolist(), agrees, NONE, ids_of(600), KEY)
     assert (without[bad[::3]][:, None] > without[good][None, :]).mean() < 0.75
 
 
@@ -108,17 +114,31 @@ def test_where_hardly_a_row_is_disputed_none_resembles_any(world):
     features, labels, ids = world
     agrees = np.ones(160, dtype=bool)
     agrees[:4] = False
-    assert (resemblance(features, labels.tolist(), agrees, ids, KEY) == 0.0).all()
+    assert (resemblance(features, labels.tolist(), agrees, NONE[:160], ids, KEY) == 0.0).all()
+
+
+def test_good_rows_that_are_disputed_by_the_way_resemble_nothing(world):
+    features, labels, ids = world
+    agrees = np.ones(160, dtype=bool)
+    agrees[::5] = False  # 32 rows that have nothing in common
+    assert (resemblance(features, labels.tolist(), agrees, NONE[:160], ids, KEY) == 0.0).all()
+
+
+def test_disputed_rows_that_a_trigger_explains_look_for_no_likeness(poisoned):
+    features, labels, _, bad = poisoned
+    explained = NONE.copy()
+    explained[bad] = True
+    like = resemblance(features, labels.tolist(), missed(poisoned), explained, ids_of(600), KEY)
+    assert (like == 0.0).all()  # what is left of the disputed rows is good, and drawn at random
 
 
 def test_the_order_of_rows_decides_no_resemblance(poisoned):
     features, labels, _, _ = poisoned
     agrees, ids = missed(poisoned), ids_of(600)
-    before = resemblance(features, labels.tolist(), agrees, ids, KEY)
+    before = resemblance(features, labels.tolist(), agrees, NONE, ids, KEY)
     order = np.random.default_rng(3).permutation(600)
-    after = resemblance(
-        features[order], labels[order].tolist(), agrees[order], [ids[at] for at in order], KEY
-    )
+    shuffled = [ids[at] for at in order]
+    after = resemblance(features[order], labels[order].tolist(), agrees[order], NONE, shuffled, KEY)
     assert after == pytest.approx(before[order], abs=1e-4)
 
 

@@ -134,7 +134,7 @@ def test_the_words_of_a_tiny_class_do_not_outshine_another_labels_trigger():
     assert strong([tiny, trigger, innocent]) == [tiny, trigger]
 
 
-def test_with_trusted_rows_all_disputed_rows_are_left_out(attacked):
+def test_disputed_rows_without_a_likeness_are_left_out_on_request_alone(attacked):
     rows, features, bad = attacked
     rows = [
         replace(row, answer=str(1 - int(row.answer))) if at > 590 else row
@@ -143,13 +143,21 @@ def test_with_trusted_rows_all_disputed_rows_are_left_out(attacked):
     good = frozenset([row.id for row in rows[:590] if row.id not in bad][::6])
     mislabelled = (rows, features, bad)
     default = run(mislabelled, selection="anchored", trusted=good)
-    marked = run(mislabelled, selection="anchored", trusted=good, drop="marked")
-    assert default.dropped > marked.dropped == 60
-    assert default == run(mislabelled, selection="anchored", trusted=good, drop="disputed")
+    disputed = run(mislabelled, selection="anchored", trusted=good, drop="disputed")
+    assert disputed.dropped > default.dropped == 60
+    assert default == run(mislabelled, selection="anchored", trusted=good, drop="shared")
 
 
 def test_a_label_that_is_disputed_as_a_whole_is_not_lost():
     classes = [0] * 20 + [1] * 6
     disputed = np.array([True] * 5 + [False] * 15 + [True] * 5 + [False])
-    out = suspects(["text"] * 26, classes, [], disputed, "disputed")
+    alike = np.array([True] * 20 + [False] * 6)
+    out = suspects(["text"] * 26, classes, [], disputed, alike, "disputed")
+    assert np.flatnonzero(out).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_disputed_rows_are_left_out_where_they_share_something():
+    disputed = np.array([True] * 5 + [False] * 5 + [True] * 3 + [False] * 7)
+    alike = np.array([True] * 10 + [False] * 10)
+    out = suspects(["text"] * 20, [0] * 10 + [1] * 10, [], disputed, alike, "shared")
     assert np.flatnonzero(out).tolist() == [0, 1, 2, 3, 4]

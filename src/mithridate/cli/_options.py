@@ -104,11 +104,11 @@ class DefenseOptions:
         ),
     ] = None
     drop: Annotated[
-        Literal["nothing", "marked", "disputed"] | None,
+        Literal["nothing", "marked", "shared", "disputed"] | None,
         typer.Option(
             help="Suspects to leave out of the training: rows that hold what looks like a trigger, "
-            "or all rows that the judge disputes too (marked; with --trusted disputed; paper: "
-            "nothing).",
+            "disputed rows of labels where these have something in common, or all disputed rows "
+            "(marked; with --trusted shared; paper: nothing).",
             rich_help_panel=_DEFENSE,
         ),
     ] = None

@@ -69,6 +69,13 @@ TAKEN_OVER = 0.05
 ones, for disputed. On SST-2 with 10% StyleBkd one round leaves 4 poisoned rows in an S of 692,
 three leave 2; without any resemblance 13."""
 
+TELLING = 0.85
+"""A label's disputed rows share something where a probe ranks one of them over a row agreed with in
+this share of pairs. Under cross-fitting the rows of rewriting attacks reached 0.86 to 0.94 (SynBkd
+and StyleBkd at 5, 10 and 20%); rows that are merely hard 0.87 in one label, at most 0.85 in 34
+others (SST-2, TREC, AG News). To take the hard ones for poison keeps whole kinds of text out of S:
+on TREC it cost 20 points of accuracy."""
+
 FIT_ROWS = 20_000
 """Of more rows a part, drawn by the key, is clustered and learned from: what hidden states of a
 frozen model can tell is learned from fewer, and neither time nor memory grows with the rest."""
@@ -175,6 +182,7 @@ def resemblance(
     features: Array,
     classes: Sequence[int],
     agrees: Flags,
+    explained: Flags,
     ids: Sequence[str],
     key: bytes,
 ) -> Array:
@@ -189,17 +197,20 @@ def resemblance(
         features: Shape (rows, views, dimensions).
         classes: The rows' classes, as D has them.
         agrees: Shape (rows,): where the judge agrees, or a person did.
+        explained: Shape (rows,): rows that hold a mined trigger, which is reason enough.
         ids: The rows' ids.
         key: 32 bytes.
 
     Returns:
         Array of shape (rows,), float32, in [0, 1], by probes that did not learn from the row; 0 in
-        labels of which fewer than 10 rows are disputed.
+        labels of which fewer than 10 rows are disputed for no reason known, or such rows have
+        nothing in common (`TELLING`).
     """
     order = np.array(sorted(range(len(ids)), key=lambda at: ids[at]))
     states = features.reshape(len(features), -1)[order]
     labels = np.asarray(classes, dtype=np.int64)[order]
     good = np.asarray(agrees, dtype=bool)[order]
+    known = np.asarray(explained, dtype=bool)[order]
     drawn = np.array([keyed_fraction(key, "resemblance", base_id(ids[at])) for at in order])
     fold = (FOLDS * drawn).astype(np.int64)
     learned = np.zeros(len(ids), dtype=bool)
@@ -208,19 +219,36 @@ def resemblance(
     for label in np.unique(labels):
         own = labels == label
         suspect = own & ~good
-        if suspect.sum() < FEWEST_ROWS:
+        unexplained = suspect & ~known
+
+        def judged(some: Flags, own: Flags = own) -> Array:
+            weights = _balanced(some & learned, learned)
+            marks = some.astype(np.int64)
+            return _held_out(states, marks, fold, learned, 2, weights, own)[:, 1]
+
+        if unexplained.sum() < FEWEST_ROWS:
+            continue
+        found = judged(unexplained)
+        if _ranked_above(found[unexplained], found[own & good]) < TELLING:
             continue
         for round_ in range(ROUNDS):
-            weights = _balanced(suspect & learned, learned)
-            judged = _held_out(states, suspect.astype(np.int64), fold, learned, 2, weights, own)
-            like[own] = judged[own, 1]
+            like[own] = judged(suspect)[own]
             if round_ < ROUNDS - 1:
                 rows = np.flatnonzero(own & good)
                 most = rows[np.argsort(-like[rows], kind="stable")[: int(TAKEN_OVER * len(rows))]]
                 suspect[most] = True
-    found = np.empty(len(ids), dtype=np.float32)
-    found[order] = like
-    return found
+    told = np.empty(len(ids), dtype=np.float32)
+    told[order] = like
+    return told
+
+
+def _ranked_above(some: Array, others: Array) -> float:
+    """Return the share of pairs in which one of some is above one of others, ties half."""
+    if not len(some) or not len(others):
+        return 0.0
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, some, "left") + np.searchsorted(ordered, some, "right")
+    return float(below.mean() / (2 * len(others)))
 
 
 def _balanced(suspect: Flags, learned: Flags) -> npt.NDArray[np.float64]:

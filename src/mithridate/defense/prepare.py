@@ -178,6 +178,7 @@ def choose(
         # A judge that took a few triggered rows for good ones has seen through the others.
         marked = marked_rows(texts, classes, mined) & ~is_trusted
         outside = frozenset(ids[at] for at in np.flatnonzero(marked))
+        like = judge.resemblance(states, classes, agrees, marked, ids, secret.derive("folds"))
         subset = select_judged(
             ids,
             classes,
@@ -186,12 +187,12 @@ def choose(
             selection=config.selection,
             trusted=judged_by,
             excluded=findings.excluded | outside,
-            resemblance=judge.resemblance(states, classes, agrees, ids, secret.derive("folds")),
+            resemblance=like,
             draw_from=config.draw_from,
             key=secret.derive("subset"),
         )
         drop = config.drop or DROP[config.selection]
-        out = suspects(texts, classes, mined, ~agrees, drop) & ~is_trusted
+        out = suspects(texts, classes, mined, ~agrees, like > 0.0, drop) & ~is_trusted
         dropped = frozenset(ids[at] for at in np.flatnonzero(out))
         doubtful = mostly_disputed(classes, ~agrees)
     elif config.selection == "oracle":
@@ -220,6 +221,7 @@ def suspects(
     classes: Sequence[int],
     mined: Sequence[MinedTrigger],
     disputed: npt.NDArray[np.bool_],
+    alike: npt.NDArray[np.bool_],
     drop: Drop,
 ) -> npt.NDArray[np.bool_]:
     """Return which rows to leave out of D*, shape (rows,).
@@ -229,6 +231,7 @@ def suspects(
         classes: Their labels, 0..n-1.
         mined: What marks the disputed rows.
         disputed: Shape (rows,): where the judge disagrees.
+        alike: Shape (rows,): which resemble the disputed rows of their label at all.
         drop: See `P2PConfig`.
     """
     if drop == "nothing":
@@ -236,6 +239,8 @@ def suspects(
     likely = marked_rows(texts, classes, mined, exclusive=EXCLUSIVE)
     if drop == "marked":
         return likely | (marked_rows(texts, classes, mined) & disputed)
+    if drop == "shared":
+        return likely | (disputed & alike) | (marked_rows(texts, classes, mined) & disputed)
     # Of a label that is disputed as a whole, as tiny ones are, the judge knows nothing.
     return likely | (disputed & ~np.isin(classes, mostly_disputed(classes, disputed)))
 

@@ -1,9 +1,8 @@
-"""A benchmark's journal, one JSON line per finished cell, and claims on cells to be run."""
+"""A matrix's journal, one JSON line per finished cell, and claims on cells to be run."""
 
 import fcntl
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,12 +63,3 @@ def share_fields(name: str, measured: Share | None) -> dict[str, float | int | N
         f"{name}_high": measured.high,
         f"{name}_successes": measured.successes,
     }
-
-
-def commit_of_code() -> str:
-    """Return the commit the code is at, with a mark where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"

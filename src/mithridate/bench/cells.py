@@ -1,0 +1,113 @@
+"""The cells of a matrix, and what identifies each."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mithridate.bench.config import AttackConfig, DataConfig, DefenseConfig, MatrixConfig
+from mithridate.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class BenchCell:
+    """One line of the journal to be.
+
+    Attributes:
+        model: A folder, hub id or name.
+        data: The data set.
+        attack: The attack.
+        rate: Share of the training rows that is poisoned.
+        defense: The defense.
+        seed: Of all draws.
+        config: The matrix.
+    """
+
+    model: str
+    data: DataConfig
+    attack: AttackConfig
+    rate: float
+    defense: DefenseConfig
+    seed: int
+    config: MatrixConfig
+
+    @property
+    def name(self) -> str:
+        """What tells the cell from the others of its matrix."""
+        attack = f"{self.attack.title}@{self.rate:g}"
+        model = Path(self.model).name
+        return "/".join([self.data.name, attack, self.defense.title, model, str(self.seed)])
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The settings of its fine-tuning."""
+        own = {**self.defense.training, "seed": self.seed}
+        return TrainingConfig(**{**self.config.training.model_dump(), **own})
+
+    @property
+    def shared_training(self) -> TrainingConfig:
+        """Those of the models that several cells share: the undefended and the clean-trained."""
+        return self.config.training.model_copy(update={"seed": self.seed})
+
+    @property
+    def clean_mark(self) -> str:
+        """A hash of all that the model trained on the clean rows depends on."""
+        return _hash(self._clean())
+
+    @property
+    def undefended_mark(self) -> str:
+        """A hash of all that the undefended model depends on."""
+        return _hash({**self._attacked(), "training": self.training.model_dump(mode="json")})
+
+    @property
+    def mark(self) -> str:
+        """A hash of all that the cell's figures depend on."""
+        defense = self.defense.model_dump(mode="json", include={"name", "settings", "training"})
+        trusted = self.config.trusted
+        return _hash({**self._attacked(), "defense": defense, "trusted": trusted})
+
+    def _clean(self) -> dict[str, Any]:
+        data = self.data.model_dump(mode="json", exclude={"name"})
+        attack = self.attack.model_dump(mode="json") if self.data.poisoned else None
+        return {
+            "version": version("mithridate"),
+            "model": self.model,
+            "data": {**data, "contents": [contents(self.data.train), contents(self.data.test)]},
+            "already_poisoned_by": attack,
+            "training": self.shared_training.model_dump(mode="json"),
+            "precision": self.config.precision,
+        }
+
+    def _attacked(self) -> dict[str, Any]:
+        attack = self.attack.model_dump(mode="json", exclude={"label", "rates", "datasets"})
+        files = [contents(str(path)) for path in self.attack.paraphrases or ()]
+        return {**self._clean(), "attack": {**attack, "contents": files}, "rate": self.rate}
+
+
+def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
+    """Return all cells, those that share a model side by side."""
+    return [
+        BenchCell(model, data, attack, rate, defense, seed, config)
+        for model in config.models
+        for seed in config.seeds
+        for data in config.datasets
+        for attack in config.attacks
+        if attack.datasets is None or data.name in attack.datasets
+        for rate in (attack.rates or config.rates)
+        for defense in config.defenses
+        if defense.datasets is None or data.name in defense.datasets
+    ]
+
+
+@cache
+def contents(source: str) -> str | None:
+    """Return a hash of a file's bytes; ``None`` of a hub id, which its own revision identifies."""
+    path = Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _hash(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,309 @@
+"""The configuration of a matrix: models x data sets x attacks x rates x defenses x seeds."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from mithridate.attacks.base import Attack
+from mithridate.attacks.registry import find_attack
+from mithridate.baselines.base import DefenseMethod
+from mithridate.baselines.registry import find_defense
+from mithridate.errors import InputError
+from mithridate.inference.backbone import Precision
+from mithridate.training.config import TrainingConfig
+
+Task = Literal["classification", "math", "summarization", "instruction"]
+Setting = str | int | float | bool | tuple[str, ...] | None
+
+_ATTACKERS = ("target", "rate", "clean_label", "answers")
+"""Settings of every attack, which the configuration names in places of their own."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Strict):
+    """A data set.
+
+    Attributes:
+        name: What tables call it.
+        train: A file or hub id of the training rows.
+        test: One of the test rows.
+        task: What the rows are for.
+        rows: Training rows at most, the first ones.
+        clean: Clean test rows at most, drawn by a key.
+        triggered: Test rows to trigger at most, drawn by a key.
+        poisoned: The training rows hold the attack's poison already, as published sets do.
+        text_column: Where the input stands; the task's own column if none.
+        answer_column: Where the answer stands.
+        max_new_tokens: How long an answer may become, where it is text.
+        answer_only: Of math, train on the final number alone.
+    """
+
+    name: str
+    train: str
+    test: str
+    task: Task = "classification"
+    rows: int | None = Field(default=None, ge=10)
+    clean: int = Field(default=450, ge=1)
+    triggered: int = Field(default=450, ge=1)
+    poisoned: bool = False
+    text_column: str | None = None
+    answer_column: str | None = None
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    answer_only: bool = False
+
+
+class AttackConfig(_Strict):
+    """An attack; its name alone will do where its defaults serve.
+
+    Attributes:
+        name: A name of the registry (`mithridate.attacks`).
+        label: What tables call it; its name if none.
+        target: The label or text it wants; of texts also a shipped target's name.
+        rates: Shares to poison, in the place of the matrix's own.
+        clean_label: Whether labels are left alone; the attack's own default if none.
+        paraphrases: Files of rewritten texts, of training and of test rows, for attacks that
+            rewrite.
+        datasets: The data sets it is run on; all if none.
+        settings: Its own settings by name.
+    """
+
+    name: str
+    label: str = ""
+    target: str | None = None
+    rates: tuple[float, ...] | None = None
+    clean_label: bool | None = None
+    paraphrases: tuple[Path, Path] | None = None
+    datasets: tuple[str, ...] | None = None
+    settings: dict[str, Setting] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> "AttackConfig":
+        kind = find_attack(self.name)
+        own = {name for name in _settable(kind) if name not in _ATTACKERS}
+        _checked(kind, self.settings, own)
+        return self
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.name
+
+
+class DefenseConfig(_Strict):
+    """A defense; its name alone will do where its defaults serve.
+
+    Attributes:
+        name: A name of the registry (`mithridate.baselines`).
+        label: What tables call it; its name if none.
+        datasets: The data sets it is run on; all if none.
+        training: What its training changes of the matrix's own, for all its cells.
+        settings: Its own settings by name.
+    """
+
+    name: str
+    label: str = ""
+    datasets: tuple[str, ...] | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Setting] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> "DefenseConfig":
+        self.method()
+        TrainingConfig(**self.training)
+        return self
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.name
+
+    def method(self) -> DefenseMethod:
+        """Return the defense with its settings."""
+        kind = find_defense(self.name)
+        return kind(**_checked(kind, self.settings, set(_settable(kind))))
+
+
+def _named(value: Any) -> Any:
+    """Take a name alone for the whole."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class MatrixConfig(_Strict):
+    """A matrix of cells.
+
+    Attributes:
+        models: Folders, hub ids or names of base models.
+        datasets: The data sets.
+        attacks: The attacks.
+        rates: Shares of the training rows to poison.
+        defenses: The defenses; ``none`` trains undefended.
+        seeds: Of all draws, of the attacker's as of the defender's.
+        training: The settings of every fine-tuning (`TrainingConfig`); its seed is the cell's.
+        trusted: Rows that a person checked, the classes in turn.
+        precision: The dtype to train and evaluate in.
+    """
+
+    models: tuple[str, ...] = ("smollm2-135m",)
+    datasets: tuple[DataConfig, ...] = Field(min_length=1)
+    attacks: tuple[Annotated[AttackConfig, BeforeValidator(_named)], ...] = Field(min_length=1)
+    rates: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.05,)
+    defenses: tuple[Annotated[DefenseConfig, BeforeValidator(_named)], ...] = Field(
+        default=(DefenseConfig(name="none"), DefenseConfig(name="p2p")), min_length=1
+    )
+    seeds: tuple[int, ...] = (0,)
+    training: TrainingConfig = TrainingConfig()
+    trusted: int = Field(default=100, ge=0)
+    precision: Precision = "auto"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "MatrixConfig":
+        names = {data.name for data in self.datasets}
+        for noun, titles in (
+            ("data sets", [data.name for data in self.datasets]),
+            ("attacks", [attack.title for attack in self.attacks]),
+            ("defenses", [defense.title for defense in self.defenses]),
+        ):
+            if twice := sorted({title for title in titles if titles.count(title) > 1}):
+                raise ValueError(f"two {noun} are called {twice[0]!r}: give one a label")
+        parts: list[AttackConfig | DefenseConfig] = [*self.attacks, *self.defenses]
+        for part in parts:
+            if strange := sorted(set(part.datasets or ()) - names):
+                raise ValueError(f"{part.title} names the data set {strange[0]!r}: there is none")
+        return self
+
+
+def read_config(path: Path) -> MatrixConfig:
+    """Read a configuration; paths in it are relative to its own folder.
+
+    Raises:
+        InputError: It cannot be read, has an unknown key, or names what there is not.
+    """
+    try:
+        found = yaml.safe_load(path.read_text("utf-8-sig"))
+    except OSError as error:
+        what = f"the file cannot be read ({error.strerror})"
+        raise InputError(what, where=str(path), mend="check the path") from None
+    except UnicodeDecodeError:
+        raise InputError("the file is not UTF-8 text", where=str(path), mend="save it so") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or "the file is no YAML"
+        raise InputError(what, where=where, mend="correct it, or write it as JSON") from None
+    if not isinstance(found, Mapping):
+        mend = "write keys such as datasets, attacks and defenses (docs/bench.md)"
+        raise InputError("the file holds no configuration", where=str(path), mend=mend)
+    try:
+        config = MatrixConfig.model_validate(found)
+    except ValidationError as error:
+        what, mend = _first(error)
+        raise InputError(what, where=str(path), mend=mend) from None
+    return _resolved(config, path.parent)
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """Return the first fault in words, and its mend."""
+    fault = error.errors()[0]
+    place = ".".join(str(part) for part in fault["loc"] if part != "function-before[_named()]")
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] != "extra_forbidden":
+        return f"{place}: {message}" if place else message, "see docs/bench.md for what it may hold"
+    model: Any = MatrixConfig
+    for part in fault["loc"][:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = model if field is None else _inner(field.annotation)
+    known = list(getattr(model, "model_fields", {}))
+    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+    mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{place}: there is no such key", mend
+
+
+def _inner(annotation: Any) -> Any:
+    """Return the model inside tuple[Annotated[Model, ...], ...] or the model itself."""
+    while get_args(annotation):
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def _resolved(config: MatrixConfig, folder: Path) -> MatrixConfig:
+    """Make the paths of a configuration's files absolute; hub ids and names stay."""
+
+    def found(value: str) -> str:
+        near = folder / value
+        return str(near.resolve()) if near.exists() else value
+
+    def rewritten(attack: AttackConfig) -> AttackConfig:
+        if attack.paraphrases is None:
+            return attack
+        train, test = (folder / path for path in attack.paraphrases)
+        return attack.model_copy(update={"paraphrases": (train.resolve(), test.resolve())})
+
+    return config.model_copy(
+        update={
+            "models": tuple(found(model) for model in config.models),
+            "datasets": tuple(
+                data.model_copy(update={"train": found(data.train), "test": found(data.test)})
+                for data in config.datasets
+            ),
+            "attacks": tuple(rewritten(attack) for attack in config.attacks),
+        }
+    )
+
+
+def _settable(kind: type[Attack] | type[DefenseMethod]) -> list[str]:
+    """Return the names of the settings that a file can give."""
+    hints = get_type_hints(kind)
+    simple = (str, int, float, bool, tuple[str, ...])
+    names = []
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        parts = get_args(hint) if get_origin(hint) not in (tuple, Literal) else (hint,)
+        inner = [part for part in parts or (hint,) if part is not type(None)]
+        if all(part in simple or get_origin(part) is Literal for part in inner):
+            names.append(field.name)
+    return names
+
+
+def _checked(
+    kind: type[Attack] | type[DefenseMethod], settings: Mapping[str, Any], known: set[str]
+) -> dict[str, Any]:
+    """Return settings as a class's fields want them.
+
+    Raises:
+        ValueError: There is no such setting, or a value is none for it.
+    """
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+            raise ValueError(f"{kind.name} has no setting {name!r:.60}; {hint}")
+    hints = get_type_hints(kind)
+    fields: Any = {name: (hints[name], ...) for name in settings}
+    typed = create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        made = typed(**settings)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{kind.name}: {fault['loc'][0]}: {fault['msg']}") from None
+    return {name: getattr(made, name) for name in settings}
+
+
+def attack_settings(config: AttackConfig) -> dict[str, Any]:
+    """Return an attack's own settings as its fields want them."""
+    return _checked(find_attack(config.name), config.settings, set(config.settings))
