@@ -18,6 +18,9 @@ BUILT_IN = {
     "p2p": f"{_HERE}.p2p:P2P",
     "filter": f"{_HERE}.p2p:Filter",
     "clean-tune": f"{_HERE}.clean_tune:CleanTune",
+    "onion": f"{_HERE}.onion:Onion",
+    "rewrite": f"{_HERE}.rewrite:Rewrite",
+    "strip": f"{_HERE}.strip:Strip",
 }
 
 GROUP = "mithridate.defenses"
