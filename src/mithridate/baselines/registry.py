@@ -21,6 +21,8 @@ BUILT_IN = {
     "onion": f"{_HERE}.onion:Onion",
     "rewrite": f"{_HERE}.rewrite:Rewrite",
     "strip": f"{_HERE}.strip:Strip",
+    "cube": f"{_HERE}.cube:Cube",
+    "pdb": f"{_HERE}.pdb:PDB",
 }
 
 GROUP = "mithridate.defenses"
