@@ -23,6 +23,9 @@ BUILT_IN = {
     "strip": f"{_HERE}.strip:Strip",
     "cube": f"{_HERE}.cube:Cube",
     "pdb": f"{_HERE}.pdb:PDB",
+    "prune": f"{_HERE}.prune:Prune",
+    "int4": f"{_HERE}.int4:Int4",
+    "crow": f"{_HERE}.crow:Crow",
 }
 
 GROUP = "mithridate.defenses"
