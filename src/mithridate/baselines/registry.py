@@ -25,6 +25,7 @@ BUILT_IN = {
     "pdb": f"{_HERE}.pdb:PDB",
     "prune": f"{_HERE}.prune:Prune",
     "int4": f"{_HERE}.int4:Int4",
+    "cleangen": f"{_HERE}.cleangen:CleanGen",
     "crow": f"{_HERE}.crow:Crow",
 }
 
