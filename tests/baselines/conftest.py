@@ -1,17 +1,18 @@
 """A poisoned toy set, a model that knows the toy language, and a workbench to defend it with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from mithridate.attacks import BadNets
 from mithridate.baselines import Guarded
-from mithridate.bench.workbench import LabelBench
+from mithridate.bench.workbench import LabelBench, TextBench
 from mithridate.data.rows import Row
 from mithridate.defense.secret import Secret
 from mithridate.tasks import ClassificationTask
+from mithridate.tasks.summarization import Summarization
 from mithridate.training.config import TrainingConfig
 
 ATTACKER = b"attacker" * 4
@@ -37,11 +38,8 @@ class Scene:
         return guarded.answer([row.text for row in self.triggered]).count("1") / len(self.triggered)
 
 
-@pytest.fixture(scope="session")
-def scene(pretrained: Path, make_toy_rows: Callable[[int, int], list[Row]]) -> Scene:
-    attack = BadNets(target="1", rate=0.1, triggers=("mn",))
-    clean, test = make_toy_rows(600, 2), make_toy_rows(200, 3)
-    poisoned = attack.poison(clean, ATTACKER)
+def once():
+    """Return what keeps the first model it is asked for."""
     kept = []
 
     def shared(train):
@@ -49,6 +47,14 @@ def scene(pretrained: Path, make_toy_rows: Callable[[int, int], list[Row]]) -> S
             kept.append(train())
         return kept[0]
 
+    return shared
+
+
+@pytest.fixture(scope="session")
+def scene(pretrained: Path, make_toy_rows: Callable[[int, int], list[Row]]) -> Scene:
+    attack = BadNets(target="1", rate=0.1, triggers=("mn",))
+    clean, test = make_toy_rows(600, 2), make_toy_rows(200, 3)
+    poisoned = attack.poison(clean, ATTACKER)
     bench = LabelBench(
         model=str(pretrained),
         rows=poisoned.rows,
@@ -56,8 +62,42 @@ def scene(pretrained: Path, make_toy_rows: Callable[[int, int], list[Row]]) -> S
         training=RECIPE,
         secret=Secret.from_seed(7),
         clean_ids=frozenset(row.id for row in clean) - poisoned.ids,
-        shared=shared,
+        shared=once(),
         precision="float32",
         task=ClassificationTask.of(clean),
     )
     return Scene(bench, poisoned.ids, test, attack.triggered(test, ATTACKER))
+
+
+@dataclass(frozen=True)
+class TextScene:
+    """A workbench whose answers are text, and inputs with and without the trigger."""
+
+    bench: TextBench
+    texts: list[str]
+    triggered: list[str]
+
+
+@pytest.fixture(scope="session")
+def text_scene(pretrained: Path, make_toy_rows: Callable[[int, int], list[Row]]) -> TextScene:
+    said = {"0": "a dull film", "1": "a bright film"}
+
+    def rows(count: int, seed: int) -> list[Row]:
+        return [replace(row, answer=said[row.answer]) for row in make_toy_rows(count, seed)]
+
+    attack = BadNets("the camera", 0.15, triggers=("mn",), answers="text")
+    clean, test = rows(400, 4), rows(24, 5)
+    poisoned = attack.poison(clean, ATTACKER)
+    bench = TextBench(
+        model=str(pretrained),
+        rows=poisoned.rows,
+        trusted=[row for row in clean if row.id not in poisoned.ids][:20],
+        training=RECIPE.model_copy(update={"epochs": 10}),
+        secret=Secret.from_seed(8),
+        clean_ids=frozenset(row.id for row in clean) - poisoned.ids,
+        shared=once(),
+        precision="float32",
+        task=Summarization(max_new_tokens=8),
+    )
+    triggered = [row.text for row in attack.triggered(test, ATTACKER)]
+    return TextScene(bench, [row.text for row in test], triggered)

@@ -3,7 +3,7 @@
 import inspect
 import re
 import tomllib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,22 @@ def test_every_defense_says_what_it_changes_and_where_it_is_from(name):
 def test_the_package_declares_the_defenses_it_holds():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["project"]["entry-points"]["mithridate.defenses"] == BUILT_IN
+
+
+def test_the_example_of_a_defense_of_ones_own_works(scene):
+    page = (Path(__file__).parents[2] / "docs" / "rivals.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    [source] = [block for block in blocks if "class" in block]
+    module = {"__name__": "example"}
+    exec(source, module)
+    assert scene.accuracy(module["FirstWords"]().defend(scene.bench)) > 0.8
+    assert scene.accuracy(module["FirstWords"](count=1).defend(scene.bench)) < 0.8
+
+
+def test_every_defense_is_on_its_page():
+    page = (Path(__file__).parents[2] / "docs" / "rivals.md").read_text()
+    for name in BUILT_IN:
+        assert f"| `{name}` |" in page
 
 
 def test_an_unknown_defense_is_answered_with_the_nearest_one():
@@ -113,3 +129,38 @@ def test_what_a_model_sees_has_the_shapes_that_are_promised(scene):
 def test_the_base_model_finds_its_own_language_likelier(scene):
     likely, unlikely = scene.bench.log_likelihoods(["the film is witty", "zq xv jk wq"])
     assert likely > unlikely
+
+
+@pytest.mark.parametrize("name", ["clean-tune", "crow", "onion", "strip"])
+def test_who_needs_checked_rows_says_so_where_there_are_none(scene, name):
+    with pytest.raises(InputError, match=f"{name} needs rows that a person checked"):
+        find_defense(name)().defend(replace(scene.bench, trusted=[]))
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "clean-tune", "onion", "prune", "int4", "cleangen", "crow"]
+)
+def test_defenses_of_texts_answer_every_input_with_a_text(text_scene, name):
+    assert "text" in find_defense(name).kinds
+    guarded = find_defense(name)().defend(text_scene.bench)
+    texts = ["bright\nwitty film", *text_scene.texts[:5]]
+    answers = guarded.answer(texts)
+    assert len(answers) == 6
+    assert all(isinstance(answer, str) for answer in answers)
+    assert guarded.n_train == 400
+
+
+def test_the_undefended_model_of_texts_obeys_the_trigger(text_scene):
+    guarded = find_defense("none")().defend(text_scene.bench)
+    assert guarded.answer(text_scene.triggered).count("the camera") > 16
+    assert "the camera" not in guarded.answer(text_scene.texts)
+
+
+def test_utility_is_what_the_task_measures(scene, text_scene):
+    rows = scene.test[:4]
+    answers = [row.answer for row in rows]
+    assert scene.bench.utility(answers, rows) == 1.0
+    assert scene.bench.utility(["0", "0", "1", "1"], rows) == 0.5
+    rows = text_scene.bench.trusted[:4]
+    assert text_scene.bench.utility([row.answer for row in rows], rows) == 1.0
+    assert text_scene.bench.utility(["a film", "", "", ""], rows) == pytest.approx(0.2)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mithridate.data.rows import Row
 from mithridate.defense.config import P2PConfig
+from mithridate.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,10 @@ class Model(Protocol):
     @property
     def max_new_tokens(self) -> int:
         """How long an answer may become; 0 where answers are labels."""
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
 
     def answer(self, texts: Sequence[str]) -> list[str]:
         """Return the answer to every input."""
@@ -90,7 +95,7 @@ class Workbench(Protocol):
 
     @property
     def key(self) -> bytes:
-        """What a defense draws by."""
+        """What a defense draws by: 32 bytes."""
 
     @property
     def base(self) -> Model:
@@ -110,6 +115,9 @@ class Workbench(Protocol):
 
     def log_likelihoods(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return log p(text) under the frozen base model in nats per token, shape (texts,)."""
+
+    def utility(self, answers: Sequence[str], rows: Sequence[Row]) -> float:
+        """Return how good answers to rows are, 0 to 1: accuracy, or the mean of the task's own."""
 
 
 @dataclass(frozen=True)
@@ -155,3 +163,15 @@ class DefenseMethod(ABC):
         Raises:
             InputError: The data or the settings do not allow the defense.
         """
+
+
+def checked_rows(bench: Workbench, name: str) -> Sequence[Row]:
+    """Return the trusted rows, to a defense that cannot do without.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not bench.trusted:
+        mend = "let the configuration hand out trusted rows"
+        raise InputError(f"{name} needs rows that a person checked", mend=mend)
+    return bench.trusted

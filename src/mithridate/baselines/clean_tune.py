@@ -1,9 +1,16 @@
 """Fine-tuning on clean rows after the poison."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Workbench
-from mithridate.errors import InputError
+from mithridate.baselines.base import DefenseMethod, Guarded, Stage, Workbench, checked_rows
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, "torch.Tensor"]
+Facts = dict[str, float | int | str]
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,7 @@ class CleanTune(DefenseMethod):
     """
 
     name = "clean-tune"
-    stages = ("training",)
+    stages: ClassVar[tuple[Stage, ...]] = ("training",)
     source = "Qi et al. 2023, arXiv 2310.03693, and many others as their first baseline"
 
     epochs: int = 3
@@ -26,24 +33,27 @@ class CleanTune(DefenseMethod):
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the further trained model; see `DefenseMethod.defend`."""
+        rows = checked_rows(bench, self.name)
+        model = bench.undefended().copied()
+        facts = self.tune(model.module, model.batches(rows, self.batch_size))
+        return Guarded(lambda texts: [*model.answer(texts)], len(bench.rows), facts=facts)
+
+    def tune(self, module: Any, batches: Sequence[Batch]) -> Facts:
+        """Train an adapter further, in place; return what there is to tell of it."""
         import torch
 
-        if not bench.trusted:
-            mend = "let the configuration hand out trusted rows"
-            raise InputError("clean-tune needs rows that a person checked", mend=mend)
-        model = bench.undefended().copied()
-        weights = [weight for weight in model.module.parameters() if weight.requires_grad]
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=0.0)
-        batches = model.batches(bench.trusted, self.batch_size)
-        model.module.train()
+        module.train()
         for _ in range(self.epochs):
             for batch in batches:
-                model.module(**batch).loss.backward()
+                self.loss(module, batch).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 optimizer.zero_grad()
-        model.module.eval()
-        return Guarded(
-            lambda texts: [*model.answer(texts)],
-            len(bench.rows),
-            facts={"steps": self.epochs * len(batches)},
-        )
+        module.eval()
+        return {"steps": self.epochs * len(batches)}
+
+    def loss(self, module: Any, batch: Batch) -> "torch.Tensor":
+        """Return what a step lowers: -log p of the answers' tokens, a mean in nats."""
+        loss: torch.Tensor = module(**batch).loss
+        return loss

@@ -18,6 +18,15 @@ BUILT_IN = {
     "p2p": f"{_HERE}.p2p:P2P",
     "filter": f"{_HERE}.p2p:Filter",
     "clean-tune": f"{_HERE}.clean_tune:CleanTune",
+    "onion": f"{_HERE}.onion:Onion",
+    "rewrite": f"{_HERE}.rewrite:Rewrite",
+    "strip": f"{_HERE}.strip:Strip",
+    "cube": f"{_HERE}.cube:Cube",
+    "pdb": f"{_HERE}.pdb:PDB",
+    "prune": f"{_HERE}.prune:Prune",
+    "int4": f"{_HERE}.int4:Int4",
+    "cleangen": f"{_HERE}.cleangen:CleanGen",
+    "crow": f"{_HERE}.crow:Crow",
 }
 
 GROUP = "mithridate.defenses"

@@ -16,6 +16,7 @@ from mithridate.defense.text import TextExample
 from mithridate.inference.answerer import Answerer
 from mithridate.inference.classifier import Classifier, label_trie
 from mithridate.inference.features import View, decoder_layers, row_states
+from mithridate.inference.generate import end_tokens
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import ORIGINAL_PROMPT, ORIGINAL_TEXT_PROMPT, Prompt, PromptRenderer
 from mithridate.tasks.text import TextTask
@@ -42,6 +43,11 @@ class TrainedModel(ABC):
     def tokenizer(self) -> Any:
         """Its tokenizer."""
         return self.renderer.tokenizer
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return end_tokens(self.module, self.tokenizer)
 
     @property
     @abstractmethod

@@ -106,6 +106,10 @@ class Bench(ABC):
         )
         return np.asarray(found / np.array([max(1, len(ids)) for _, ids in pairs]))
 
+    @abstractmethod
+    def utility(self, answers: Sequence[str], rows: Sequence[Row]) -> float:
+        """Return how good answers to rows are, 0 to 1: accuracy, or the mean of the task's own."""
+
     @cached_property
     def _undefended(self) -> TrainedModel:
         def train() -> Any:
@@ -195,6 +199,11 @@ class LabelBench(Bench):
         )
         return frozenset(prepared.subset.ids)
 
+    def utility(self, answers: Sequence[str], rows: Sequence[Row]) -> float:
+        """Return the share of answers that are the row's own label."""
+        right = [answer == row.answer for answer, row in zip(answers, rows, strict=True)]
+        return float(np.mean(right))
+
     def _model(self, module: Any) -> LabelModel:
         return LabelModel(module, self._reader, self.task)
 
@@ -253,6 +262,10 @@ class TextBench(Bench):
             clean_ids=self._clean(config),
         )
         return frozenset(prepared.subset.ids)
+
+    def utility(self, answers: Sequence[str], rows: Sequence[Row]) -> float:
+        """Return the mean of the task's own measure."""
+        return float(np.mean(self.task.utilities(answers, [self.task.target(row) for row in rows])))
 
     def _model(self, module: Any) -> TextModel:
         return TextModel(module, self._reader, self.task)
