@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 CHECKED = "checked"
 _RIGHT = ("ok", "right")
 _WRONG = "wrong"
-# A spreadsheet takes what begins so for a formula, and the texts may be an attacker's.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,15 @@ def check_table(
         right: Ids of rows that a person already found right.
         wrong: Ids of rows that a person already found wrong.
     """
+    from mithridate.report.words import inert  # not before it is needed: it brings pydantic
+
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([CHECKED, columns.answer, columns.text, columns.id or "id"])
     marks = dict.fromkeys(right, _RIGHT[0]) | dict.fromkeys(wrong, _WRONG)
     for row in rows:
-        writer.writerow([marks.get(row.id, ""), *map(_inert, (row.answer or "", row.text, row.id))])
+        writer.writerow([marks.get(row.id, ""), *map(inert, (row.answer or "", row.text, row.id))])
     return table.getvalue()
-
-
-def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def is_check_file(path: Path) -> bool:

@@ -21,6 +21,7 @@ from mithridate.cli.evaluate import evaluate
 from mithridate.cli.poison import poison
 from mithridate.cli.predict import predict
 from mithridate.cli.repoison import repoison
+from mithridate.cli.report import report
 from mithridate.errors import InputError, MithridateError
 from mithridate.training import distributed
 
@@ -117,7 +118,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (demo, audit, defend, repoison, predict, evaluate, poison, assets):
+for _verb in (demo, audit, defend, repoison, predict, evaluate, poison, report, assets):
     app.command()(_verb)
 
 

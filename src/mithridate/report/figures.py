@@ -14,7 +14,7 @@ from html import escape
 
 from mithridate.report.model import Report, Share, SystemResult
 from mithridate.report.verdict import reference
-from mithridate.report.words import nats, percent
+from mithridate.report.words import clipped, nats, percent
 
 _WIDTH = 400.0
 _LEFT, _RIGHT = 36.0, 4.0
@@ -366,7 +366,7 @@ def _row_head(y: float, name: str, value: str, against: str = "") -> str:
     right = _WIDTH - _RIGHT
     limit = 26 if against else 40
     titled = (
-        f"<title>{escape(name)}</title>{_text(_INSET, y + 15, _clip(name, limit), 'name halo')}"
+        f"<title>{escape(name)}</title>{_text(_INSET, y + 15, clipped(name, limit), 'name halo')}"
     )
     if against:
         value_at = right - 6.9 * len(against)
@@ -387,7 +387,3 @@ def _lane(y: float, share: Share, scale: Callable[[float], float], kind: str) ->
     dot = f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="4.5"/>'
     line = f'<line class="{kind}" x1="{x1:.1f}" y1="{y}" x2="{x2:.1f}" y2="{y}"/>'
     return line + shapes.get(kind, dot)
-
-
-def _clip(name: str, limit: int) -> str:
-    return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"

@@ -3,6 +3,8 @@
 from mithridate.report.model import Share, SystemResult
 
 MISSING = "—"
+# A spreadsheet takes what begins so for a formula, and the texts may be an attacker's.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -16,6 +18,25 @@ def percent(value: float, digits: int = 1) -> str:
         For instance ``"97.9%"``.
     """
     return f"{100 * value:.{digits}f}%"
+
+
+def legible(text: str) -> str:
+    """Show what cannot be seen, such as zero-width characters, by code: ``no⟨U+200B⟩ne``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else f"⟨U+{ord(one):04X}⟩" for one in text
+    )
+
+
+def inert(cell: str) -> str:
+    """Return a text that no spreadsheet runs as a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def clipped(text: str, limit: int) -> str:
+    """Return a text that is no longer than so many characters, an ellipsis where it was."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def whole_percent(value: float) -> str:
