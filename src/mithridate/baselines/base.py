@@ -129,12 +129,15 @@ class Guarded:
         n_train: Rows that it trained on, those of the undefended model included.
         subset: The ids of S, where it chose one.
         facts: What else there is to tell, such as a threshold.
+        probabilities: Returns shape (inputs, labels), for defenses whose answers are the likeliest
+            label; ``None`` for others.
     """
 
     answer: Guard
     n_train: int
     subset: frozenset[str] | None = None
     facts: Mapping[str, float | int | str] = field(default_factory=dict)
+    probabilities: Callable[[Sequence[str]], npt.NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,4 +16,8 @@ class Undefended(DefenseMethod):
     def defend(self, bench: Workbench) -> Guarded:
         """Return the undefended model; see `DefenseMethod.defend`."""
         model = bench.undefended()
-        return Guarded(lambda texts: [*model.answer(texts)], len(bench.rows))
+        return Guarded(
+            lambda texts: [*model.answer(texts)],
+            len(bench.rows),
+            probabilities=model.probabilities if bench.kind == "labels" else None,
+        )

@@ -63,6 +63,11 @@ class BenchCell:
         return _hash({**self._attacked(), "training": self.training.model_dump(mode="json")})
 
     @property
+    def attack_mark(self) -> str:
+        """A hash of all that the data after the attack, and so the floor, depend on."""
+        return _hash(self._attacked())
+
+    @property
     def mark(self) -> str:
         """A hash of all that the cell's figures depend on."""
         defense = self.defense.model_dump(mode="json", include={"name", "settings", "training"})

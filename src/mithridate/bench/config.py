@@ -1,10 +1,9 @@
 """The configuration of a matrix: models x data sets x attacks x rates x defenses x seeds."""
 
-import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -13,14 +12,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    create_model,
     model_validator,
 )
 
-from mithridate.attacks.base import Attack
 from mithridate.attacks.registry import find_attack
 from mithridate.baselines.base import DefenseMethod
 from mithridate.baselines.registry import find_defense
+from mithridate.bench.settings import checked, settable
 from mithridate.errors import InputError
 from mithridate.inference.backbone import Precision
 from mithridate.training.config import TrainingConfig
@@ -95,8 +93,8 @@ class AttackConfig(_Strict):
     @model_validator(mode="after")
     def _known(self) -> "AttackConfig":
         kind = find_attack(self.name)
-        own = {name for name in _settable(kind) if name not in _ATTACKERS}
-        _checked(kind, self.settings, own)
+        own = {name for name in settable(kind) if name not in _ATTACKERS}
+        checked(kind, self.settings, own)
         return self
 
     @property
@@ -136,7 +134,7 @@ class DefenseConfig(_Strict):
     def method(self) -> DefenseMethod:
         """Return the defense with its settings."""
         kind = find_defense(self.name)
-        return kind(**_checked(kind, self.settings, set(_settable(kind))))
+        return kind(**checked(kind, self.settings, set(settable(kind))))
 
 
 def _named(value: Any) -> Any:
@@ -266,44 +264,6 @@ def _resolved(config: MatrixConfig, folder: Path) -> MatrixConfig:
     )
 
 
-def _settable(kind: type[Attack] | type[DefenseMethod]) -> list[str]:
-    """Return the names of the settings that a file can give."""
-    hints = get_type_hints(kind)
-    simple = (str, int, float, bool, tuple[str, ...])
-    names = []
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        parts = get_args(hint) if get_origin(hint) not in (tuple, Literal) else (hint,)
-        inner = [part for part in parts or (hint,) if part is not type(None)]
-        if all(part in simple or get_origin(part) is Literal for part in inner):
-            names.append(field.name)
-    return names
-
-
-def _checked(
-    kind: type[Attack] | type[DefenseMethod], settings: Mapping[str, Any], known: set[str]
-) -> dict[str, Any]:
-    """Return settings as a class's fields want them.
-
-    Raises:
-        ValueError: There is no such setting, or a value is none for it.
-    """
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
-            raise ValueError(f"{kind.name} has no setting {name!r:.60}; {hint}")
-    hints = get_type_hints(kind)
-    fields: Any = {name: (hints[name], ...) for name in settings}
-    typed = create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-    try:
-        made = typed(**settings)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValueError(f"{kind.name}: {fault['loc'][0]}: {fault['msg']}") from None
-    return {name: getattr(made, name) for name in settings}
-
-
 def attack_settings(config: AttackConfig) -> dict[str, Any]:
     """Return an attack's own settings as its fields want them."""
-    return _checked(find_attack(config.name), config.settings, set(config.settings))
+    return checked(find_attack(config.name), config.settings, set(config.settings))

@@ -54,6 +54,15 @@ class TrainedModel(ABC):
     def prompt(self) -> Prompt:
         """What every input is put into."""
 
+    @property
+    @abstractmethod
+    def max_new_tokens(self) -> int:
+        """How long an answer may become; 0 where answers are labels."""
+
+    @abstractmethod
+    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return shape (inputs, labels), each row summing to one; of labels alone."""
+
     @abstractmethod
     def answer(self, texts: Sequence[str]) -> list[str]:
         """Return the answer to every input."""
@@ -129,7 +138,10 @@ class LabelModel(TrainedModel):
 
     task: ClassificationTask
 
-    max_new_tokens = 0
+    @property
+    def max_new_tokens(self) -> int:
+        """No text: a label is read off its scores."""
+        return 0
 
     @property
     def prompt(self) -> Prompt:

@@ -182,8 +182,16 @@ class LabelBench(Bench):
         def answer(texts: Sequence[str]) -> list[str | None]:
             return [str(label) for label in defense.model.predict(texts).labels]
 
+        def probabilities(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+            return defense.model.predict(texts).probabilities
+
         prepared = defense.prepared
-        return Guarded(answer, len(prepared.examples), frozenset(prepared.subset.ids))
+        return Guarded(
+            answer,
+            len(prepared.examples),
+            frozenset(prepared.subset.ids),
+            probabilities=probabilities,
+        )
 
     def select(self, config: P2PConfig) -> frozenset[str]:
         """Return the ids of the benign subset S that P2P would re-poison."""

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from mithridate.cli._output import note
 from mithridate.cli.assets import assets
 from mithridate.cli.audit import audit
+from mithridate.cli.bench import bench
 from mithridate.cli.defend import defend
 from mithridate.cli.demo import demo
 from mithridate.cli.evaluate import evaluate
@@ -118,7 +119,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (demo, audit, defend, repoison, predict, evaluate, poison, report, assets):
+for _verb in (demo, audit, defend, repoison, predict, evaluate, poison, bench, report, assets):
     app.command()(_verb)
 
 

@@ -1,0 +1,146 @@
+"""All cells of a matrix: which are finished, failed or open, and running those that are wanted."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from mithridate.bench.cells import BenchCell
+from mithridate.bench.journal import append_line, claimed, read_lines
+from mithridate.bench.run import CellRun, Line, locked
+from mithridate.errors import InputError, MithridateError
+
+JOURNAL = "journal.jsonl"
+FAILURES = "failures.jsonl"
+
+State = Literal["done", "failed", "open"]
+Finished = Callable[[BenchCell, Line | None, str], None]
+"""Told of every cell that ends: the cell, its line or ``None``, and what went wrong."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix and the folder of its results.
+
+    Attributes:
+        cells: All cells.
+        folder: Holds the journal, the failures and the models that cells share.
+        command: What is to be typed to run it again.
+    """
+
+    cells: Sequence[BenchCell]
+    folder: Path
+    command: str
+
+    @property
+    def journal(self) -> Path:
+        """One line for each finished cell."""
+        return self.folder / JOURNAL
+
+    @property
+    def failures(self) -> Path:
+        """One line for each cell that failed."""
+        return self.folder / FAILURES
+
+    @property
+    def kept(self) -> Path:
+        """Models that cells share, and claims on cells."""
+        return self.folder / "kept"
+
+    def states(self) -> dict[str, State]:
+        """Return the state of every cell by its mark; what failed and then was finished is done."""
+        done = {line.get("config_hash") for line in read_lines(self.journal)}
+        failed = {line.get("config_hash") for line in read_lines(self.failures)}
+        return {
+            cell.mark: "done" if cell.mark in done else "failed" if cell.mark in failed else "open"
+            for cell in self.cells
+        }
+
+    def wanted(self, *, retry_failed: bool = False) -> list[BenchCell]:
+        """Return the cells to run: the open ones, or those alone that failed."""
+        states = self.states()
+        state: State = "failed" if retry_failed else "open"
+        return [cell for cell in self.cells if states[cell.mark] == state]
+
+    def is_done(self, cell: BenchCell) -> bool:
+        """Whether a cell is finished."""
+        return any(line.get("config_hash") == cell.mark for line in read_lines(self.journal))
+
+    def run(
+        self, cells: Sequence[BenchCell], finished: Finished, *, until: float = float("inf")
+    ) -> None:
+        """Run cells here, one after the other; other processes may be at the same matrix.
+
+        Args:
+            cells: What to run. Cells that another process is at or has finished are passed over.
+            finished: Told of every cell that ends here.
+            until: The time, by the monotonic clock, after which no cell is started.
+        """
+        for cell in cells:
+            if time.monotonic() > until:
+                return
+            with claimed(self.kept / f"{cell.mark}.claim") as mine:
+                if mine and not self.is_done(cell):
+                    self.settle(cell, outcome(cell, self.kept, self.command), finished)
+
+    def settle(self, cell: BenchCell, result: "Outcome", finished: Finished) -> None:
+        """Note what came of a cell, once: its line, or what went wrong."""
+        with locked(self.kept / "journal.lock"):
+            if result.lines and not self.is_done(cell):
+                known = {line.get("config_hash") for line in read_lines(self.journal)}
+                for line in result.lines:
+                    if line["config_hash"] not in known:
+                        append_line(self.journal, line)
+            elif not result.lines:
+                append_line(self.failures, self._failure(cell, result))
+        finished(cell, result.lines[-1] if result.lines else None, result.error)
+
+    def _failure(self, cell: BenchCell, result: "Outcome") -> Line:
+        return {
+            "cell": cell.name,
+            "config_hash": cell.mark,
+            "error": result.error,
+            "traceback": result.trace,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell.
+
+    Attributes:
+        lines: Its line of the journal, after that of a reference model it trained; none if failed.
+        error: What went wrong.
+        trace: Where.
+    """
+
+    lines: list[Line]
+    error: str = ""
+    trace: str = ""
+
+
+def outcome(cell: BenchCell, kept: Path, command: str) -> Outcome:
+    """Run a cell; a failure is a result too, and ends no matrix."""
+    try:
+        return Outcome(CellRun(cell, kept, command).lines())
+    except MithridateError as error:
+        return Outcome([], str(error))
+    except Exception as error:
+        return Outcome([], f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for results that holds something else.
+
+    Raises:
+        InputError: It does, or is a file.
+    """
+    if folder.is_file():
+        raise InputError("there is a file of this name", where=str(folder), mend="name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "kept").is_dir():
+        mend = "name a new folder, or the one of this matrix"
+        raise InputError("the folder holds something else", where=str(folder), mend=mend)

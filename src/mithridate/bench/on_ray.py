@@ -1,0 +1,111 @@
+"""The cells of a matrix as tasks of a Ray cluster."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mithridate.bench.cells import BenchCell
+from mithridate.bench.matrix import Finished, Matrix, Outcome, outcome
+from mithridate.errors import InputError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one cell is to have of the cluster.
+
+    Attributes:
+        cpus: Processor cores, and threads of its computations.
+        gpus: Accelerators.
+        memory: Bytes; ``None`` asks for none in particular.
+    """
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory: int | None = None
+
+
+def run_on_ray(
+    matrix: Matrix,
+    cells: Sequence[BenchCell],
+    finished: Finished,
+    *,
+    address: str | None = None,
+    resources: Resources = Resources(),
+) -> None:
+    """Run cells on a cluster. The journal is written here, each line as its cell ends.
+
+    The folder of the results must be one that all nodes see: models that cells share lie in it.
+
+    Args:
+        matrix: The matrix.
+        cells: What to run.
+        finished: Told of every cell that ends.
+        address: An existing cluster's; ``None`` starts one on this machine.
+        resources: What each cell is to have.
+
+    Raises:
+        InputError: Ray is not installed, no cluster answers, or none has what a cell is to have.
+    """
+    try:
+        import ray
+    except ImportError:
+        mend = "install it: pip install 'mithridate[ray]'"
+        raise InputError("--backend ray needs Ray", mend=mend) from None
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            what = f"no Ray cluster answers: {reason}"
+            raise InputError(what, where=address or "", mend="check --ray-address") from None
+    try:
+        _check(ray.cluster_resources(), resources)
+        options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+        if resources.memory is not None:
+            options["memory"] = resources.memory
+        # A node that dies takes no cell with it: the task is run anew elsewhere.
+        task = ray.remote(**options, max_retries=2)(_on_worker)
+        waiting = {
+            task.remote(cell, str(matrix.kept.resolve()), matrix.command, resources.cpus): cell
+            for cell in cells
+            if not matrix.is_done(cell)
+        }
+        while waiting:
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            cell = waiting.pop(ready)
+            try:
+                result = ray.get(ready)
+            except ray.exceptions.RayError as error:
+                result = Outcome([], f"{type(error).__name__}: {error}")
+            matrix.settle(cell, result, finished)
+    finally:
+        if started:
+            with suppress(Exception):
+                ray.shutdown()
+
+
+def _on_worker(cell: BenchCell, kept: str, command: str, threads: int) -> Outcome:
+    """Run a cell in a worker's process."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return outcome(cell, Path(kept), command)
+
+
+def _check(cluster: dict[str, float], resources: Resources) -> None:
+    """Refuse to wait for ever for what no cluster of this size has.
+
+    Raises:
+        InputError: It has less in all than one cell is to have.
+    """
+    asked = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory or 0}
+    for name, amount in asked.items():
+        whole = cluster.get(name, 0.0)
+        if amount > whole:
+            what = f"a cell is to have {amount:g} {name}, and the whole cluster has {whole:g}"
+            raise InputError(what, mend="ask for less with --cell-cpus, --cell-gpus, --cell-memory")

@@ -1,0 +1,133 @@
+"""The matrix: what it finishes is noted once, what fails can be tried again, nothing is lost."""
+
+import multiprocessing
+import random
+
+import pytest
+
+from mithridate.bench.cells import matrix_cells
+from mithridate.bench.config import read_config
+from mithridate.bench.journal import read_lines
+from mithridate.bench.matrix import Matrix
+from mithridate.report.cells import read_journal
+
+
+def run(config, folder, **options):
+    matrix = Matrix(matrix_cells(read_config(config)), folder, "mithridate bench matrix.yaml")
+    told = []
+    matrix.run(matrix.wanted(**options), lambda *told_of: told.append(told_of))
+    return matrix, told
+
+
+def names(matrix):
+    return [line["cell"] for line in read_lines(matrix.journal)]
+
+
+def test_a_line_holds_all_that_identifies_a_cell(write_config, tmp_path):
+    matrix, told = run(write_config(), tmp_path / "out")
+    assert [error for _, _, error in told] == ["", ""]
+    reference, none, tuned = read_lines(matrix.journal)
+    assert reference["variant"] == "reference"
+    assert (none["defense"], tuned["defense"]) == ("none", "clean-tune")
+    assert (none["n_train"], none["n_poisoned"], none["poison_rate"]) == (120, 12, 0.1)
+    assert none["attack_success_rate"] > none["floor"]
+    assert tuned["floor"] == none["floor"]
+    assert sum(none["target_confidence"]) == none["n_triggered"] == 20
+    for line in (none, tuned):
+        for name in ("config_hash", "packages", "dtype", "seed", "settings", "version", "date"):
+            assert line[name] not in (None, "", {})
+        assert line["rejected_clean"] == 0.0
+    assert none["config_hash"] != tuned["config_hash"]
+    assert len(read_journal(matrix.journal).entries) == 3  # the report reads what was written
+
+
+def test_what_is_finished_is_not_run_again(write_config, tmp_path):
+    config = write_config()
+    matrix, _ = run(config, tmp_path / "out")
+    before = matrix.journal.read_text()
+    again, told = run(config, tmp_path / "out")
+    assert told == []
+    assert again.journal.read_text() == before
+    # What a line depends on makes another cell of it; what it is called does not.
+    changed = write_config(training={"epochs": 2, "learning_rate": 4e-3, "max_length": 64})
+    assert len(Matrix(matrix_cells(read_config(changed)), tmp_path / "out", "").wanted()) == 2
+    named = write_config(defenses=[{"name": "none", "label": "plain"}, "clean-tune"])
+    assert Matrix(matrix_cells(read_config(named)), tmp_path / "out", "").wanted() == []
+
+
+def test_the_data_are_part_of_what_identifies_a_cell(write_config, tmp_path):
+    from mithridate.bench import cells
+
+    config = write_config()
+    [before, _] = matrix_cells(read_config(config))
+    mark = before.mark
+    path = tmp_path / "train.jsonl"
+    path.write_text(path.read_text().replace("dull", "drab"))
+    cells.contents.cache_clear()
+    assert matrix_cells(read_config(config))[0].mark != mark
+
+
+def test_a_failed_cell_ends_nothing_and_is_retried_alone(write_config, tmp_path):
+    # Of no trusted rows clean-tune can make nothing.
+    config = write_config(trusted=0, defenses=["clean-tune", "none"])
+    matrix, told = run(config, tmp_path / "out")
+    assert ["needs rows that a person checked" in error for _, _, error in told] == [True, False]
+    assert sorted(matrix.states().values()) == ["done", "failed"]
+    assert matrix.wanted() == []
+    [again] = matrix.wanted(retry_failed=True)
+    assert again.defense.name == "clean-tune"
+    [failure] = read_lines(matrix.failures)
+    assert failure["cell"] == again.name
+
+
+def test_the_undefended_model_is_trained_once_for_all_that_need_it(write_config, tmp_path):
+    matrix, _ = run(write_config(defenses=["none", "clean-tune", "prune"]), tmp_path / "out")
+    assert len(list(matrix.kept.glob("undefended-*/adapter_model.safetensors"))) == 1
+    assert len(list(matrix.kept.glob("reference-*/adapter_model.safetensors"))) == 1
+
+
+def go_on(config, folder):
+    run(config, folder)
+
+
+@pytest.mark.timeout(900)
+def test_killed_ten_times_it_loses_no_finished_cell_and_doubles_none(write_config, tmp_path):
+    config = write_config(seeds=[0, 1, 2, 3])
+    folder = tmp_path / "out"
+    chance = random.Random(4)
+    seen: list[str] = []
+    kills = 0
+    # A fork has imported all it needs, so that a kill finds it at work and not at its imports.
+    fork = multiprocessing.get_context("fork")
+    while kills < 10:
+        process = fork.Process(target=go_on, args=(config, folder))
+        process.start()
+        process.join(timeout=chance.uniform(0.05, 3.0))
+        assert process.is_alive() or process.exitcode == 0
+        kills += process.is_alive()
+        finished = not process.is_alive()
+        process.kill()
+        process.join()
+        found = [line["cell"] for line in read_lines(folder / "journal.jsonl")]
+        assert found[: len(seen)] == seen  # what was finished before the kill still is
+        seen = found
+        if finished:  # too early: there are kills left, and more cells to be killed at
+            config = write_config(seeds=list(range(len(seen) + 4)))
+    run(config, folder)
+    marks = [line["config_hash"] for line in read_lines(folder / "journal.jsonl")]
+    assert len(marks) == len(set(marks))
+    assert {cell.mark for cell in matrix_cells(read_config(config))} <= set(marks)
+    assert names(Matrix([], folder, ""))[: len(seen)] == seen
+
+
+def test_two_processes_share_the_cells_out(write_config, tmp_path):
+    config, folder = write_config(seeds=[0, 1]), tmp_path / "out"
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=go_on, args=(config, folder)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(timeout=300)
+    assert [process.exitcode for process in both] == [0, 0]
+    marks = [line["config_hash"] for line in read_lines(folder / "journal.jsonl")]
+    assert len(marks) == len(set(marks)) == 6  # four cells and two reference models
