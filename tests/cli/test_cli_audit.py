@@ -136,7 +136,7 @@ def test_a_table_of_rows_is_not_taken_for_triggers(cli, audited, poisoned_set, t
 def test_an_unknown_way_to_drop_names_the_known_ones(cli, poisoned_set, tmp_path):
     done = cli("repoison", poisoned_set / "d.jsonl", "-o", tmp_path / "out", "--drop", "all")
     assert done.exit_code == 2
-    assert "'all' is not one of 'nothing', 'marked', 'disputed'" in done.stderr
+    assert "'all' is not one of 'nothing', 'marked', 'shared', 'disputed'" in done.stderr
     assert "Value error" not in done.stderr
 
 

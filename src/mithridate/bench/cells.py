@@ -75,21 +75,22 @@ class BenchCell:
         return _hash({**self._attacked(), "defense": defense, "trusted": trusted})
 
     def _clean(self) -> dict[str, Any]:
-        data = self.data.model_dump(mode="json", exclude={"name"})
+        data = self.data.model_dump(mode="json", exclude={"name", "train", "test"})
         attack = self.attack.model_dump(mode="json") if self.data.poisoned else None
         return {
             "version": version("mithridate"),
             "model": self.model,
-            "data": {**data, "contents": [contents(self.data.train), contents(self.data.test)]},
+            "data": {**data, "rows_of": [contents(self.data.train), contents(self.data.test)]},
             "already_poisoned_by": attack,
             "training": self.shared_training.model_dump(mode="json"),
             "precision": self.config.precision,
         }
 
     def _attacked(self) -> dict[str, Any]:
-        attack = self.attack.model_dump(mode="json", exclude={"label", "rates", "datasets"})
+        beside = {"label", "rates", "datasets", "paraphrases"}
+        attack = self.attack.model_dump(mode="json", exclude=beside)
         files = [contents(str(path)) for path in self.attack.paraphrases or ()]
-        return {**self._clean(), "attack": {**attack, "contents": files}, "rate": self.rate}
+        return {**self._clean(), "attack": {**attack, "rewrites": files}, "rate": self.rate}
 
 
 def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
@@ -108,10 +109,10 @@ def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
 
 
 @cache
-def contents(source: str) -> str | None:
-    """Return a hash of a file's bytes; ``None`` of a hub id, which its own revision identifies."""
+def contents(source: str) -> str:
+    """Return what identifies a source of rows: a hash of a file's bytes wherever it lies; an id."""
     path = Path(source)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else source
 
 
 def _hash(parts: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from mithridate.attacks.registry import find_attack
 from mithridate.baselines.base import DefenseMethod
 from mithridate.baselines.registry import find_defense
 from mithridate.bench.settings import checked, settable
+from mithridate.data.models import SMOLLM2
 from mithridate.errors import InputError
 from mithridate.inference.backbone import Precision
 from mithridate.training.config import TrainingConfig
@@ -157,7 +158,7 @@ class MatrixConfig(_Strict):
         precision: The dtype to train and evaluate in.
     """
 
-    models: tuple[str, ...] = ("smollm2-135m",)
+    models: tuple[str, ...] = (SMOLLM2.name,)
     datasets: tuple[DataConfig, ...] = Field(min_length=1)
     attacks: tuple[Annotated[AttackConfig, BeforeValidator(_named)], ...] = Field(min_length=1)
     rates: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.05,)

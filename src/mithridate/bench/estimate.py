@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.journal import read_lines
+from mithridate.errors import InputError
 
 OPERATIONS_PER_TOKEN = 6.0
 """Of a training step per parameter and token (Kaplan et al. 2020, arXiv 2001.08361); of frozen
@@ -92,7 +93,12 @@ def _size(model: str) -> _Size:
     from mithridate.data.models import resolve_model
     from mithridate.inference.backbone import best_device, resolve_precision
 
-    config = AutoConfig.from_pretrained(resolve_model(model))
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(model))
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        mend = "give a local folder, a hub id that can be reached, or a name of mithridate assets"
+        raise InputError(f"cannot read the model: {reason}", where=model, mend=mend) from None
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     dtype = str(resolve_precision("auto", best_device())).removeprefix("torch.")
