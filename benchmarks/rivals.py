@@ -1,0 +1,262 @@
+"""The rivals' page: every defense on the same rows, and where P2P wins and loses.
+
+    mithridate bench benchmarks/rivals.yaml -o .bench/rivals
+    python -m benchmarks.rivals .bench/rivals/journal.jsonl
+
+The first command runs the cells; the second writes results/rivals.jsonl and results/rivals.md.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.page import EXCESS, Line, interval, points
+from mithridate.bench.cells import BenchCell, matrix_cells
+from mithridate.bench.config import read_config
+from mithridate.bench.journal import read_lines
+from mithridate.data.write import write_text_atomic
+
+CONFIG = Path(__file__).with_name("rivals.yaml")
+RESULTS = Path(__file__).parent / "results"
+OURS = ("p2p", "p2p-trusted")
+LEVEL = 0.02
+"""Qualities closer than this count as level: one seed tells no smaller difference."""
+
+TITLES = {
+    "sst2": "SST-2",
+    "refusal": "BackdoorLLM, refusal",
+    "badnets": "BadNets (“mn”)",
+    "synbkd": "SynBkd (paraphrases)",
+    "addsent": "AddSent",
+    "badnet": "BadNets (“BadMagic”)",
+}
+HEAD = (
+    "| defense | {quality} | ASR | over floor | rejected: clean, triggered | poisoned in S "
+    "| training s | answering s | |\n|---|---|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All defenses against one attack on one data set.
+
+    Attributes:
+        dataset: The data set.
+        attack: The attack.
+        rate: The share of poisoned rows.
+        lines: The finished cells by defense.
+        wanted: All defenses there are to be, in order.
+    """
+
+    dataset: str
+    attack: str
+    rate: float
+    lines: dict[str, Line]
+    wanted: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What the page calls it."""
+        return f"{TITLES[self.dataset]}, {TITLES[self.attack]} {self.rate:.0%}"
+
+    def rivals(self) -> dict[str, Line]:
+        """Return the finished cells of the rivals, the undefended one not among them."""
+        return {name: line for name, line in self.lines.items() if name not in (*OURS, "none")}
+
+    def better(self, ours: str) -> list[str]:
+        """Return the rivals that hold where ours does not, or hold with more quality."""
+        own = self.lines[ours]
+        return [
+            name
+            for name, line in self.rivals().items()
+            if holds(line) and (not holds(own) or quality(line) > quality(own) + LEVEL)
+        ]
+
+    def level(self, ours: str) -> list[str]:
+        """Return the rivals that hold as ours does, with about as much quality."""
+        own = self.lines[ours]
+        return [
+            name
+            for name, line in self.rivals().items()
+            if holds(line) and holds(own) and abs(quality(line) - quality(own)) <= LEVEL
+        ]
+
+
+def holds(line: Line) -> bool:
+    """Whether an ASR is at most the bar over its floor."""
+    return bool(line["attack_success_rate"] - line["floor"] <= EXCESS)
+
+
+def quality(line: Line) -> float:
+    """Return the CA, or of text the task's own measure."""
+    return float(line["clean_accuracy"] if "clean_accuracy" in line else line["utility"])
+
+
+def contests(lines: Sequence[Line], cells: Sequence[BenchCell]) -> list[Contest]:
+    """Return the attacks in their order with what is finished of each."""
+    named = {line["cell"]: line for line in lines}
+    keys = dict.fromkeys((cell.data.name, cell.attack.title, cell.rate) for cell in cells)
+    found = []
+    for dataset, attack, rate in keys:
+        own = [
+            cell
+            for cell in cells
+            if (cell.data.name, cell.attack.title, cell.rate) == (dataset, attack, rate)
+        ]
+        done = {cell.defense.title: named[cell.name] for cell in own if cell.name in named}
+        wanted = tuple(cell.defense.title for cell in own)
+        found.append(Contest(dataset, attack, rate, done, wanted))
+    return found
+
+
+def render(lines: Sequence[Line], cells: Sequence[BenchCell]) -> str:
+    """Return the page.
+
+    Args:
+        lines: The journal's, reference models among them.
+        cells: All cells there are to be.
+    """
+    found = contests(lines, cells)
+    done = sum(len(contest.lines) for contest in found)
+    if not done:
+        return "# P2P and its rivals\n\nNo cell is finished.\n"
+    parts = ["# P2P and its rivals", _summary(found), _facts(lines, cells, done)]
+    parts += [_table(contest, lines) for contest in found]
+    parts.append(
+        "What each rival does, what differs from its published form, and its settings: "
+        "[docs/rivals.md](../../docs/rivals.md). `rewrite` (back-translation) is a plug-in for a "
+        "program of the user's; none good enough is on this machine, so it was not run."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(found: Sequence[Contest]) -> str:
+    """Return where P2P wins and where it loses."""
+    sentences = []
+    for contest in found:
+        if "p2p" not in contest.lines or not contest.rivals():
+            sentences.append(f"{contest.title}: not run yet.")
+            continue
+        sentences.append(f"**{contest.title}**: {_said(contest)}")
+    return " ".join(sentences)
+
+
+def _said(contest: Contest) -> str:
+    own = contest.lines["p2p"]
+    over = points(own["attack_success_rate"] - own["floor"])
+    said = [f"P2P's default is {over} points over the floor with {_named(own)}"]
+    if "p2p-trusted" in contest.lines:
+        helped = contest.lines["p2p-trusted"]
+        over = points(helped["attack_success_rate"] - helped["floor"])
+        said[0] += f" (with 100 trusted rows {over}, {_named(helped)})"
+    better, level = contest.better("p2p"), contest.level("p2p")
+    missed = [name for name, line in contest.rivals().items() if not holds(line)]
+    if better:
+        said.append(f"it LOSES to {_list(better)}")
+    if level:
+        said.append(f"level with it: {_list(level)}")
+    if missed:
+        said.append(f"it wins over {_list(missed)}" if holds(own) else f"missed: {_list(missed)}")
+    weaker = [
+        name for name in contest.rivals() if name not in better and name not in (*level, *missed)
+    ]
+    if weaker:
+        said.append(f"holding at a higher price in quality: {_list(weaker)}")
+    open_ = [name for name in contest.wanted if name not in contest.lines]
+    if open_:
+        said.append(f"not run: {_list(open_)}")
+    return "; ".join(said) + "."
+
+
+def _named(line: Line) -> str:
+    word = "CA" if "clean_accuracy" in line else "utility"
+    return f"{word} {quality(line):.3f}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
+    line = lines[0]
+    training = line["settings"]["training"]
+    hours = sum(one["train_seconds"] + one["eval_seconds"] for one in lines if _timed(one)) / 3600
+    dates = sorted({str(one["date"]) for one in lines})
+    return (
+        f"{line['model']}, seed {line['seed']}; SST-2: its first 3,460 rows, "
+        f"{training['epochs']} pass, LoRA r={training['rank']}, learning rate "
+        f"{training['learning_rate']:g}, batches of {training['batch_size']}; exact binomial 95% "
+        f"intervals (text quality: bootstrap). A rejected input counts against CA and never as an "
+        f"attack's success. *Holds*: ASR at most {100 * EXCESS:.0f} points over the floor, which "
+        f"is the rate of a model trained on the clean rows, on the same inputs; P2P is *level* "
+        f"with a rival within {100 * LEVEL:.0f} points of quality. Seconds are of one CPU thread "
+        f"beside other work; the undefended model, which rivals at inference share, is in the "
+        f"seconds of the cell that trained it.\n\n"
+        f"{done} of {len(cells)} cells are finished ({dates[0]} to {dates[-1]}, {hours:.1f} hours "
+        f"of one thread). `mithridate bench benchmarks/rivals.yaml -o .bench/rivals`, then "
+        f"`python -m benchmarks.rivals .bench/rivals/journal.jsonl`. One seed."
+    )
+
+
+def _timed(line: Line) -> bool:
+    return "train_seconds" in line
+
+
+def _table(contest: Contest, lines: Sequence[Line]) -> str:
+    any_line = next(iter(contest.lines.values()), None)
+    word = "CA" if any_line is None or "clean_accuracy" in any_line else "utility"
+    floor = "not run" if any_line is None else interval(any_line, "floor")
+    trained = [line for line in lines if line["variant"] == "reference"]
+    reference = next((line for line in trained if line["dataset"] == contest.dataset), None)
+    clean = "" if reference is None else f" Trained without the poison: {word} {_value(reference)}."
+    n = "" if any_line is None else f" n = {any_line['n_clean']} and {any_line['n_triggered']}."
+    rows = [_row(name, contest.lines.get(name)) for name in contest.wanted]
+    head = HEAD.format(quality=word)
+    return "\n".join([f"## {contest.title}\n\nFloor {floor}.{clean}{n}\n\n{head}", *rows])
+
+
+def _row(name: str, line: Line | None) -> str:
+    if line is None:
+        return f"| {name} | not run | | | | | | | |"
+    rejected = "—"
+    if line["rejected_clean"] or line["rejected_triggered"]:
+        rejected = f"{line['rejected_clean']:.3f}, {line['rejected_triggered']:.3f}"
+    inside = "—"
+    if line["n_subset"] is not None:
+        inside = f"{line['n_subset_poisoned']} of {line['n_subset']}"
+    over = points(line["attack_success_rate"] - line["floor"])
+    word = "" if name == "none" else "holds" if holds(line) else "misses"
+    return (
+        f"| {name} | {_value(line)} | {interval(line, 'attack_success_rate')} | {over} "
+        f"| {rejected} | {inside} | {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
+        f"| {word} |"
+    )
+
+
+def _value(line: Line) -> str:
+    return interval(line, "clean_accuracy" if "clean_accuracy" in line else "utility")
+
+
+def main() -> None:
+    """Take over the finished cells and render the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("journal", type=Path, nargs="?", help="what mithridate bench wrote")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    cells = matrix_cells(read_config(CONFIG))
+    kept = arguments.results / "rivals.jsonl"
+    known = {line["cell"]: line for line in read_lines(kept)}
+    if arguments.journal is not None:
+        known |= {line["cell"]: line for line in read_lines(arguments.journal)}
+    write_text_atomic(kept, "".join(json.dumps(line) + "\n" for line in known.values()))
+    page = arguments.results / "rivals.md"
+    write_text_atomic(page, render(list(known.values()), cells))
+    print(f"page: {page}")
+
+
+if __name__ == "__main__":
+    main()

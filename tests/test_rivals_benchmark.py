@@ -1,0 +1,79 @@
+"""The rivals' page says where P2P wins, where it loses, and what was not run."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.rivals import CONFIG, render
+from mithridate.baselines.registry import BUILT_IN
+from mithridate.bench.cells import BenchCell, matrix_cells
+from mithridate.bench.config import read_config
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[BenchCell]:
+    return matrix_cells(read_config(CONFIG))
+
+
+def line(cell: BenchCell, quality: float, asr: float) -> dict[str, Any]:
+    rates = {"clean_accuracy": quality, "attack_success_rate": asr, "floor": 0.1}
+    ends = {f"{name}_{end}": value for name, value in rates.items() for end in ("low", "high")}
+    return {
+        "cell": cell.name,
+        "dataset": cell.data.name,
+        "attack": cell.attack.title,
+        "defense": cell.defense.title,
+        "variant": "",
+        "model": "tiny",
+        "seed": 0,
+        "settings": {"training": cell.training.model_dump()},
+        "rejected_clean": 0.0,
+        "rejected_triggered": 0.0,
+        "n_subset": None,
+        "n_clean": 10,
+        "n_triggered": 10,
+        "train_seconds": 60.0,
+        "eval_seconds": 1.0,
+        "date": "2026-11-23",
+        **rates,
+        **ends,
+    }
+
+
+def test_every_built_in_defense_is_run_but_the_one_that_needs_a_program(cells):
+    assert {cell.defense.name for cell in cells} == set(BUILT_IN) - {"rewrite"}
+
+
+def test_the_first_paragraph_says_who_wins_and_who_loses(cells):
+    first = [cell for cell in cells if cell.attack.title == "badnets"]
+    measured = {
+        "p2p": (0.90, 0.10),
+        "filter": (0.95, 0.10),
+        "crow": (0.91, 0.12),
+        "prune": (0.90, 0.90),
+        "pdb": (0.70, 0.05),
+    }
+    lines = [
+        line(cell, *measured[cell.defense.title])
+        for cell in first
+        if cell.defense.title in measured
+    ]
+    summary = render(lines, cells).split("\n\n")[1]
+    assert "LOSES to `filter`;" in summary
+    assert "level with it: `crow`;" in summary
+    assert "wins over `prune`;" in summary
+    assert "at a higher price in quality: `pdb`;" in summary
+    assert "AddSent 5%: not run yet." in summary
+
+
+def test_a_defense_that_misses_loses_to_every_rival_that_holds(cells):
+    measured = {"p2p": (0.95, 0.14), "filter": (0.80, 0.10)}
+    lines = [
+        line(cell, *measured[cell.defense.title])
+        for cell in cells
+        if cell.attack.title == "synbkd" and cell.defense.title in measured
+    ]
+    page = render(lines, cells)
+    assert "LOSES to `filter`" in page
+    assert "| p2p | 0.950 [0.950, 0.950] | 0.140 [0.140, 0.140] | +4.0 " in page
+    assert "| prune | not run |" in page
