@@ -273,7 +273,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "surest": {"draw_from": 0.0},
     "drop-nothing": {"drop": "nothing"},
     "drop-marked": {"drop": "marked"},
-    "drop-shared": {"drop": "shared"},
     "drop-disputed": {"drop": "disputed"},
 }
 """What a cell's re-poisoning changes of the default."""
@@ -350,9 +349,9 @@ def classification_cells() -> list[MatrixCell]:
     ]
     cells += [
         MatrixCell("sst2", "synbkd", 0.1, "agreement", name)
-        for name in ("union", "drop-shared", "drop-disputed", *TRAINED)
+        for name in ("union", "drop-marked", "drop-disputed", *TRAINED)
     ]
-    cells.append(MatrixCell("sst2", "stylebkd", 0.1, "agreement", "drop-shared"))
+    cells.append(MatrixCell("sst2", "stylebkd", 0.1, "agreement", "drop-marked"))
     add("sst2", main[4:], "anchored")
     add("trec", OTHER_DATA_ATTACKS[2:], *usual)
     add("agnews", OTHER_DATA_ATTACKS[1:], *usual)

@@ -29,7 +29,7 @@ class P2P(DefenseMethod):
     draw_from: float = P2PConfig().draw_from
     mode: Mode = "replace"
     counter_triggers: bool = True
-    drop: Drop | None = None
+    drop: Drop = P2PConfig().drop
 
     @property
     def config(self) -> P2PConfig:

@@ -107,8 +107,8 @@ class DefenseOptions:
         Literal["nothing", "marked", "shared", "disputed"] | None,
         typer.Option(
             help="Suspects to leave out of the training: rows that hold what looks like a trigger, "
-            "disputed rows of labels where these have something in common, or all disputed rows "
-            "(marked; with --trusted shared; paper: nothing).",
+            "also rows in a style that disputed rows share, or all disputed rows (shared; paper: "
+            "nothing).",
             rich_help_panel=_DEFENSE,
         ),
     ] = None

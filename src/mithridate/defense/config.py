@@ -28,11 +28,10 @@ class P2PConfig(BaseModel):
             other domain, and some of that carries over; see `suspects` in
             `mithridate.defense.prepare`. ``marked``: rows that hold what marks the disputed rows,
             if they are disputed themselves or hardly any row of another label holds it: what an
-            inserted trigger looks like. ``shared``: the disputed rows as well, of labels whose
-            disputed rows have something in common that no mined trigger explains
-            (`mithridate.defense.judge.resemblance`). ``disputed``: all disputed rows. ``None``:
-            marked for agreement, shared for anchored selection, whose judge can be trusted with
-            more.
+            inserted trigger looks like. ``shared``: those, and the rows that resemble the disputed
+            rows of their label, where these have something in common that no mined trigger
+            explains (`mithridate.defense.judge.resemblance`): a style. ``disputed``: the marked and
+            all disputed rows. Without a judge there are no suspects.
         trigger: ``secret`` draws the benign trigger from the deployment's secret; ``published``
             uses the string of the paper's code, which every attacker knows.
     """
@@ -44,16 +43,9 @@ class P2PConfig(BaseModel):
     draw_from: float = Field(default=0.5, ge=0.0, le=1.0)
     mode: Mode = "replace"
     counter_triggers: bool = True
-    drop: Drop | None = None
+    drop: Drop = "shared"
     trigger: Literal["secret", "published"] = "secret"
 
-
-DROP: dict[Selection, Drop] = {"agreement": "marked", "anchored": "shared"}
-"""What is left out where nothing else is said. SST-2, 450 triggered inputs, one seed: BadNets by
-agreement, no poisoned row in S, has an ASR of 0.149 with the marked rows and 0.100 without them
-(floor 0.104); SynBkd with 100 trusted rows 0.207 without the disputed rows (floor 0.227). On TREC,
-where most disputed rows are merely hard, leaving all of them out cost 3 to 10 points of accuracy.
-"""
 
 PAPER = P2PConfig(
     benign_ratio=0.2,

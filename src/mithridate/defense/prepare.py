@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mithridate.data.rows import Row
 from mithridate.defense import judge
 from mithridate.defense.collisions import draw_prefix, draw_trigger
-from mithridate.defense.config import DROP, Drop, P2PConfig
+from mithridate.defense.config import Drop, P2PConfig
 from mithridate.defense.counter import counter_examples
 from mithridate.defense.mining import (
     MOST_OF_LABEL,
@@ -48,6 +48,12 @@ class Findings:
 
 
 NOTHING_FOUND = Findings()
+
+RESEMBLING = 0.5
+"""A row is left out if a probe holds it rather for one of the disputed rows of its label than for
+any other. SST-2, 1,730 rows, 173 of them SynBkd's or StyleBkd's, agreement: of those outside S 36
+and 40 stay, and 72 and 52 clean rows go with the others; leaving out the disputed rows alone 74
+and 90 stay, and 85 and 72 go; at 0.3 12 and 11 stay, and 185 and 148 go."""
 
 EXCLUSIVE = 0.9
 """A trigger that somebody put in stands in rows of its label; a word that is merely hard to judge
@@ -191,9 +197,8 @@ def choose(
             draw_from=config.draw_from,
             key=secret.derive("subset"),
         )
-        drop = config.drop or DROP[config.selection]
-        out = suspects(texts, classes, mined, ~agrees, like > 0.0, drop) & ~is_trusted
-        dropped = frozenset(ids[at] for at in np.flatnonzero(out))
+        out = suspects(texts, classes, mined, ~agrees, like > RESEMBLING, config.drop) & ~is_trusted
+        dropped = frozenset(ids[at] for at in np.flatnonzero(out)) - subset.ids
         doubtful = mostly_disputed(classes, ~agrees)
     elif config.selection == "oracle":
         known = None if clean_ids is None else clean_ids - findings.excluded
@@ -231,16 +236,15 @@ def suspects(
         classes: Their labels, 0..n-1.
         mined: What marks the disputed rows.
         disputed: Shape (rows,): where the judge disagrees.
-        alike: Shape (rows,): which resemble the disputed rows of their label at all.
+        alike: Shape (rows,): which resemble the disputed rows of their label, unlike all others.
         drop: See `P2PConfig`.
     """
     if drop == "nothing":
         return np.zeros(len(texts), dtype=bool)
     likely = marked_rows(texts, classes, mined, exclusive=EXCLUSIVE)
-    if drop == "marked":
-        return likely | (marked_rows(texts, classes, mined) & disputed)
-    if drop == "shared":
-        return likely | (disputed & alike) | (marked_rows(texts, classes, mined) & disputed)
+    if drop in ("marked", "shared"):
+        out = likely | (marked_rows(texts, classes, mined) & disputed)
+        return out | alike if drop == "shared" else out
     # Of a label that is disputed as a whole, as tiny ones are, the judge knows nothing.
     return likely | (disputed & ~np.isin(classes, mostly_disputed(classes, disputed)))
 
