@@ -44,7 +44,9 @@ VARIANT_NOTE = (
     "`rho-0.2` cells were run when a fifth of the rows was re-poisoned by default, "
     "`no-resemblance` cells before S's order asked what resembles the disputed rows, "
     "`resemblance-everywhere` cells when it asked so of every label, and 100 trusted rows let all "
-    "disputed rows be left out. The others "
+    "disputed rows be left out, `drop-disputed-alike` cells when those rows let the disputed ones "
+    "of some labels be left out; `last-stage`, `rank` and other cells of SynBkd left out marked "
+    "rows alone, as `drop-marked` ones did. The others "
     "differ from the default in what their names say: `last-stage` shows the re-poisoned rows "
     "last in the last pass, `upper-layers` adapts layers 18 to 29 of 30.\n\n"
 )
