@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -158,6 +158,8 @@ class MatrixConfig(_Strict):
         precision: The dtype to train and evaluate in.
     """
 
+    guide: ClassVar[str] = "docs/bench.md"
+
     models: tuple[str, ...] = (SMOLLM2.name,)
     datasets: tuple[DataConfig, ...] = Field(min_length=1)
     attacks: tuple[Annotated[AttackConfig, BeforeValidator(_named)], ...] = Field(min_length=1)
@@ -187,12 +189,20 @@ class MatrixConfig(_Strict):
         return self
 
 
+Config = TypeVar("Config", bound=MatrixConfig)
+
+
 def read_config(path: Path) -> MatrixConfig:
-    """Read a configuration; paths in it are relative to its own folder.
+    """Read a matrix; paths in it are relative to its own folder.
 
     Raises:
         InputError: It cannot be read, has an unknown key, or names what there is not.
     """
+    return read_as(MatrixConfig, path)
+
+
+def read_as(kind: type[Config], path: Path) -> Config:
+    """Read a configuration of a kind; see `read_config`."""
     try:
         found = yaml.safe_load(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -206,24 +216,24 @@ def read_config(path: Path) -> MatrixConfig:
         what = getattr(error, "problem", None) or "the file is no YAML"
         raise InputError(what, where=where, mend="correct it, or write it as JSON") from None
     if not isinstance(found, Mapping):
-        mend = "write keys such as datasets, attacks and defenses (docs/bench.md)"
+        mend = f"write keys such as datasets, attacks and defenses ({kind.guide})"
         raise InputError("the file holds no configuration", where=str(path), mend=mend)
     try:
-        config = MatrixConfig.model_validate(found)
+        config = kind.model_validate(found)
     except ValidationError as error:
-        what, mend = _first(error)
+        what, mend = _first(error, kind)
         raise InputError(what, where=str(path), mend=mend) from None
     return _resolved(config, path.parent)
 
 
-def _first(error: ValidationError) -> tuple[str, str]:
+def _first(error: ValidationError, kind: type[MatrixConfig]) -> tuple[str, str]:
     """Return the first fault in words, and its mend."""
     fault = error.errors()[0]
     place = ".".join(str(part) for part in fault["loc"] if part != "function-before[_named()]")
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] != "extra_forbidden":
-        return f"{place}: {message}" if place else message, "see docs/bench.md for what it may hold"
-    model: Any = MatrixConfig
+        return f"{place}: {message}" if place else message, f"see {kind.guide} for what it may hold"
+    model: Any = kind
     for part in fault["loc"][:-1]:
         field = getattr(model, "model_fields", {}).get(part)
         model = model if field is None else _inner(field.annotation)
@@ -240,7 +250,7 @@ def _inner(annotation: Any) -> Any:
     return annotation
 
 
-def _resolved(config: MatrixConfig, folder: Path) -> MatrixConfig:
+def _resolved(config: Config, folder: Path) -> Config:
     """Make the paths of a configuration's files absolute; hub ids and names stay."""
 
     def found(value: str) -> str:

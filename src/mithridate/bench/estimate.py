@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.journal import read_lines
-from mithridate.errors import InputError
+from mithridate.bench.shapes import empty_model
 
 OPERATIONS_PER_TOKEN = 6.0
 """Of a training step per parameter and token (Kaplan et al. 2020, arXiv 2001.08361); of frozen
@@ -87,22 +87,11 @@ class _Size:
 @cache
 def _size(model: str) -> _Size:
     """Return a model's number of parameters, without loading its weights, and its dtype here."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from mithridate.data.models import resolve_model
     from mithridate.inference.backbone import best_device, resolve_precision
 
-    try:
-        config = AutoConfig.from_pretrained(resolve_model(model))
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        mend = "give a local folder, a hub id that can be reached, or a name of mithridate assets"
-        raise InputError(f"cannot read the model: {reason}", where=model, mend=mend) from None
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config)
+    parameters = sum(weight.numel() for weight in empty_model(model).parameters())
     dtype = str(resolve_precision("auto", best_device())).removeprefix("torch.")
-    return _Size(float(sum(weight.numel() for weight in empty.parameters())), dtype)
+    return _Size(float(parameters), dtype)
 
 
 @cache

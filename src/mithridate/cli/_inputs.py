@@ -215,6 +215,15 @@ def require_statistics() -> None:
     _require("model", "jinja2", "scipy")
 
 
+def require_drawing() -> None:
+    """Refuse to go on where what draws figures is not installed.
+
+    Raises:
+        MithridateError: It is missing.
+    """
+    _require("bench", "matplotlib")
+
+
 def require_engine_extra() -> None:
     """Refuse to go on where the libraries a server's client needs are not installed.
 

@@ -23,6 +23,7 @@ from mithridate.cli.poison import poison
 from mithridate.cli.predict import predict
 from mithridate.cli.repoison import repoison
 from mithridate.cli.report import report
+from mithridate.cli.sweep import sweep
 from mithridate.errors import InputError, MithridateError
 from mithridate.training import distributed
 
@@ -119,7 +120,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (demo, audit, defend, repoison, predict, evaluate, poison, bench, report, assets):
+_VERBS = (
+    *(demo, audit, defend, repoison, predict, evaluate, poison),
+    *(bench, sweep, report, assets),
+)
+for _verb in _VERBS:
     app.command()(_verb)
 
 

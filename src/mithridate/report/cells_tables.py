@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,6 @@ _LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "−": r"\ensuremath{-}", "—": "---", "…": r"\ldots{}",  # noqa: RUF001
 }  # fmt: skip
-_MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 
 NOTES = (
     "In parentheses: 95% intervals, as the journal has them. ASR: share of triggered inputs that "
@@ -263,18 +261,12 @@ def _markdown(columns: Sequence[Column], cells: Iterable[Judged]) -> str:
     lines = [_line([column.title for column in columns])]
     lines.append("|" + "|".join("---:" if column.number else "---" for column in columns) + "|")
     for judged in cells:
-        lines.append(_line([_escape(str(column.show(judged))) for column in columns]))
+        lines.append(_line([words.markdown(str(column.show(judged))) for column in columns]))
     return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Keep a text from ending its column or line, and from being markup or a link."""
-    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKDOWN.sub(r"\\\1", flat)
 
 
 def _latex(columns: Sequence[Column], cells: Iterable[Judged], caption: str) -> str:

@@ -1,10 +1,13 @@
 """Numbers and times as a reader sees them; every table and figure writes them through here."""
 
+import re
+
 from mithridate.report.model import Share, SystemResult
 
 MISSING = "—"
 # A spreadsheet takes what begins so for a formula, and the texts may be an attacker's.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -32,6 +35,12 @@ def legible(text: str) -> str:
 def inert(cell: str) -> str:
     """Return a text that no spreadsheet runs as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def markdown(text: str) -> str:
+    """Keep a text from ending its column or line, and from being markup or a link."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN.sub(r"\\\1", flat)
 
 
 def clipped(text: str, limit: int) -> str:

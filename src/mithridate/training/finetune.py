@@ -93,7 +93,7 @@ def fine_tune(
         lambda: _own_checkpoint(work_folder, _identity(backbone, samples, config))
     )
     set_seed(config.seed)
-    model = together(lambda: _with_adapter(backbone.model, config))
+    model = together(lambda: with_adapter(backbone.model, config))
     packing = packs(model)
     dataset = SampleDataset(samples)
     trainer = AnswerTrainer(
@@ -134,7 +134,7 @@ def _last(samples: Sequence[Sample]) -> list[int]:
     return [index for index, sample in enumerate(samples) if sample.repoisoned]
 
 
-def _with_adapter(model: Any, config: TrainingConfig) -> Any:
+def with_adapter(model: Any, config: TrainingConfig) -> Any:
     """Wrap a model with a fresh LoRA adapter.
 
     A quantized model needs no more than this. PEFT's `prepare_model_for_kbit_training` would also

@@ -1,0 +1,210 @@
+"""What the verbs that run a matrix share: their options, the plan, the run and what is left."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mithridate.cli._output import duration, note, print_facts, print_json, print_table, say
+from mithridate.errors import InputError
+
+if TYPE_CHECKING:
+    from mithridate.bench.cells import BenchCell
+    from mithridate.bench.matrix import Matrix
+
+_RAY = "Ray"
+
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of the journal; the same one goes on.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="List the cells with estimated minutes and memory.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Run the cells that failed, and no other.")
+]
+Only = Annotated[str, typer.Option(help="Run the cells alone whose name holds one of these, a,b.")]
+Minutes = Annotated[float | None, typer.Option(help="Start no cell after so many minutes.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of a local run.")]
+Backend = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Run the cells here, or as tasks of a Ray cluster (extra ray)."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="An existing cluster; one is started here if none.", rich_help_panel=_RAY),
+]
+CellCpus = Annotated[int, typer.Option(min=1, help="Cores of each cell.", rich_help_panel=_RAY)]
+CellGpus = Annotated[float, typer.Option(min=0.0, help="GPUs of each cell.", rich_help_panel=_RAY)]
+CellMemory = Annotated[
+    float | None, typer.Option(min=0.1, help="Gigabytes of each cell.", rich_help_panel=_RAY)
+]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Where cells are run, and for how long.
+
+    Attributes:
+        backend: Here, or on a Ray cluster.
+        ray_address: An existing cluster's.
+        cpus: Cores of each cell there.
+        gpus: Its GPUs.
+        gigabytes: Its memory.
+        minutes: After which no cell is started here.
+        threads: Of a run here.
+    """
+
+    backend: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+    gigabytes: float | None = None
+    minutes: float | None = None
+    threads: int | None = None
+
+
+def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
+    """Return the cells whose name holds one of the parts of ``--only``; all without it.
+
+    Raises:
+        InputError: There is none.
+    """
+    parts = [part for part in only.split(",") if part]
+    found = [cell for cell in cells if not parts or any(part in cell.name for part in parts)]
+    if not found:
+        raise InputError("no cell is left to run", mend="see which there are with --dry-run")
+    return found
+
+
+def run_cells(matrix: "Matrix", means: Means, *, retry_failed: bool) -> float:
+    """Run the cells that are wanted and say how it goes; return the seconds it took."""
+    started = time.monotonic()
+    matrix.kept.mkdir(parents=True, exist_ok=True)
+    wanted = matrix.wanted(retry_failed=retry_failed)
+    _say_what_is_left(matrix, wanted, retry_failed=retry_failed)
+    progress = _Progress(len(wanted))
+    if means.backend == "ray":
+        from mithridate.bench.on_ray import Resources, run_on_ray
+
+        memory = None if means.gigabytes is None else int(means.gigabytes * 1e9)
+        run_on_ray(
+            matrix,
+            wanted,
+            progress,
+            address=means.ray_address,
+            resources=Resources(means.cpus, means.gpus, memory),
+        )
+    else:
+        if means.threads is not None:
+            import torch
+
+            torch.set_num_threads(means.threads)
+        until = float("inf") if means.minutes is None else started + 60 * means.minutes
+        matrix.run(wanted, progress, until=until)
+    return time.monotonic() - started
+
+
+class _Progress:
+    """Say of every cell that ends what came of it, and how long the rest will take."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.ended = 0
+        self.started = time.monotonic()
+
+    def __call__(self, cell: "BenchCell", line: dict[str, Any] | None, error: str) -> None:
+        """Note one cell."""
+        self.ended += 1
+        left = (time.monotonic() - self.started) / self.ended * (self.total - self.ended)
+        rest = f"{self.ended} of {self.total}, about {duration(left)} left"
+        if line is None:
+            note(f"{cell.name}: failed: {error} ({rest})")
+            return
+        quality = "clean_accuracy" if "clean_accuracy" in line else "utility"
+        note(
+            f"{cell.name}: {'CA' if quality == 'clean_accuracy' else 'utility'} "
+            f"{line[quality]:.3f}, ASR {line['attack_success_rate']:.3f}, "
+            f"floor {line['floor']:.3f} ({rest})"
+        )
+
+
+def _say_what_is_left(matrix: "Matrix", wanted: "list[BenchCell]", *, retry_failed: bool) -> None:
+    """Say what is run, what is finished, and what failed before."""
+    states = Counter(matrix.states().values())
+    note(f"{len(matrix.cells)} cells: {states['done']} finished, {len(wanted)} to run.")
+    if states["failed"] and not retry_failed:
+        note(f"{states['failed']} failed before; --retry-failed runs these alone.")
+
+
+def show_plan(matrix: "Matrix", *, json: bool) -> None:
+    """Print the cells and what they will take."""
+    from mithridate.bench.estimate import estimates
+
+    found = estimates(matrix.cells, matrix.journal)
+    states = matrix.states()
+    plan = [
+        {
+            "cell": cell.name,
+            "state": states[cell.mark],
+            "minutes": round(own.minutes, 1),
+            "gigabytes": round(own.gigabytes, 1),
+            "measured": own.measured,
+        }
+        for cell, own in zip(matrix.cells, found, strict=True)
+    ]
+    left = sum(row["minutes"] for row in plan if row["state"] == "open")  # type: ignore[misc]
+    if json:
+        print_json({"cells": plan, "minutes_left": round(left, 1)})
+        return
+    print_table(
+        "Cells",
+        ("cell", "state", "minutes", "GB"),
+        (
+            (str(row["cell"]), str(row["state"]), f"{row['minutes']}", f"{row['gigabytes']}")
+            for row in plan
+        ),
+    )
+    measured = sum(bool(row["measured"]) for row in plan)
+    say(f"About {duration(60 * left)} for what is open; {measured} of {len(plan)} from cells run.")
+
+
+def show_matrix(
+    matrix: "Matrix", *, json: bool, seconds: float | None, files: Sequence[Path], next_step: str
+) -> None:
+    """Print what is finished and what was written, and the next step.
+
+    A run that leaves failed cells ends with 1.
+
+    Args:
+        matrix: The matrix.
+        json: As one JSON object.
+        seconds: What the run took; ``None`` where none was.
+        files: What was written beside the journal.
+        next_step: What the user may do now.
+    """
+    states: Counter[str] = Counter(matrix.states().values())
+    if json:
+        counts = {name: states[name] for name in ("done", "failed", "open")}
+        written = {"files": [str(path) for path in files]} if files else {}
+        folders = {"folder": str(matrix.folder), "journal": str(matrix.journal)}
+        print_json({**folders, **counts, **written})
+    else:
+        facts = [
+            ("finished", states["done"]),
+            ("failed", states["failed"] or None),
+            ("open", states["open"] or None),
+            ("time", None if seconds is None else duration(seconds)),
+            ("journal", matrix.journal),
+            ("written", ", ".join(path.name for path in files) or None),
+        ]
+        print_facts("Matrix", facts)
+        if states["failed"]:
+            say(f"What went wrong: {matrix.failures}; --retry-failed runs those cells alone.")
+        say(f"Next: {next_step}")
+    if states["failed"] and seconds is not None:
+        raise typer.Exit(1)
