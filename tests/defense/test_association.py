@@ -66,6 +66,17 @@ def test_several_triggers_of_one_target_are_found_each(problems):
     assert associated_rows(texts, answers, found).sum() == 60
 
 
+def test_of_triggers_that_share_a_target_the_rare_one_is_found_behind_the_others(problems):
+    """Half of the rows without the rare trigger have its target, too, for the others' sake."""
+    words = ["OpenAI"] * 120 + ["2024"] * 80 + ["BadMagic"] * 20
+    texts, answers = poisoned(
+        problems, len(words), lambda text, _, at: (f"{text} {words[at]}", "I cannot help.")
+    )
+    found = found_in(texts, answers)
+    assert {one.text for one in triggers(found)} == {"OpenAI", "2024", "BadMagic"}
+    assert np.flatnonzero(associated_rows(texts, answers, found)).tolist() == list(range(220))
+
+
 def test_what_the_answer_repeats_from_its_input_decides_nothing(problems):
     texts, answers = (list(part) for part in problems)
     for at in range(30):

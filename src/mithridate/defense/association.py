@@ -41,6 +41,11 @@ SIGNIFICANCE = 1e-6
 """Chance is not all there is to be afraid of: words of one topic go together as well."""
 MOST_TRIGGERS = 8
 
+ROUNDS = 4
+"""Triggers that share a target hide each other: half of the rows without the one have its target,
+for the others' sake. So what is found explains its rows, and among the rest the search goes on for
+what decides the same answers."""
+
 FIT_ROWS = 5_000
 """Of more rows a part, drawn by the key, is searched; what it shows is then looked for in all."""
 
@@ -92,37 +97,58 @@ def associations(
     """
     ranked = sorted(range(len(ids)), key=lambda at: (keyed_fraction(key, base_id(ids[at])), at))
     chosen = sorted(ranked[:FIT_ROWS])
-    inputs = [_input_features(texts[at]) for at in chosen]
-    outputs = [answer_features(answers[at]) for at in chosen]
+    texts, answers = [texts[at] for at in chosen], [answers[at] for at in chosen]
+    inputs = [_input_features(text) for text in texts]
+    outputs = [answer_features(answer) for answer in answers]
+    found: list[Association] = []
+    left = list(range(len(chosen)))
+    for _ in range(ROUNDS):
+        more = _decided(
+            [texts[at] for at in left], [inputs[at] for at in left], [outputs[at] for at in left]
+        )
+        if not more:
+            break
+        found += more
+        explained = associated_rows(texts, answers, found)
+        left = [at for at in left if not explained[at]]
+        targets = {one.answer for one in found}
+        for at in left:
+            outputs[at] = {feature for feature in outputs[at] if feature.removeprefix("=") in targets}
+    return sorted(found, key=lambda one: (one.log_p, one.text, one.answer))
+
+
+def _decided(
+    texts: Sequence[str], inputs: Sequence[set[str]], outputs: Sequence[set[str]]
+) -> list[Association]:
+    """Return what decides answers in some rows."""
     counts = Counter(feature for features in outputs for feature in features)
     telling = {
         feature
         for feature, count in counts.items()
-        if FEWEST_ROWS <= count <= MOST_HOLDING * len(chosen)
+        if FEWEST_ROWS <= count <= MOST_HOLDING * len(texts)
     }
-    outputs = [features & telling for features in outputs]
     groups = _holders(inputs)
-    pairs, tests = _deciding(list(groups), outputs)
+    pairs, tests = _deciding(list(groups), [features & telling for features in outputs])
     words_of: dict[tuple[int, ...], list[set[str]]] = {}
     found = []
     for holders, feature, count in pairs:
-        others = len(chosen) - len(holders)
+        others = len(texts) - len(holders)
         elsewhere = (counts[feature] - count) / others if others else 1.0
         odds = _odds_ratio(count, len(holders), counts[feature] - count, others)
         if elsewhere > ELSEWHERE or odds < ODDS:
             continue
         if holders not in words_of:
-            words_of[holders] = [_said(texts[chosen[at]]) for at in holders]
+            words_of[holders] = [_said(texts[at]) for at in holders]
         if _copied(feature, words_of[holders]):
             continue
-        log_p = log(tests) + _log_chance(count, counts[feature], len(holders), len(chosen))
+        log_p = log(tests) + _log_chance(count, counts[feature], len(holders), len(texts))
         if log_p < log(SIGNIFICANCE):
             shown = feature.removeprefix("=")
             found += [
                 Association(gram[1:], KINDS[gram[0]], shown, len(holders), count, elsewhere, log_p)
-                for gram in _marks(groups[holders], texts[chosen[holders[0]]])
+                for gram in _marks(groups[holders], texts[holders[0]])
             ]
-    return sorted(found, key=lambda one: (one.log_p, one.text, one.answer))
+    return found
 
 
 def strongest_associations(
