@@ -33,8 +33,8 @@ TITLES = {
     "badnet": "BadNets (“BadMagic”)",
 }
 HEAD = (
-    "| defense | {quality} | ASR | over floor | rejected: clean, triggered | poisoned in S "
-    "| training s | answering s | |\n|---|---|---|---|---|---|---|---|---|"
+    "| defense | {quality} | ASR | over floor | without the trigger | rejected: clean, triggered "
+    "| poisoned in S | training s | answering s | |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -191,7 +191,9 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
         f"intervals (text quality: bootstrap). A rejected input counts against CA and never as an "
         f"attack's success. *Holds*: ASR at most {100 * EXCESS:.0f} points over the floor, which "
         f"is the rate of a model trained on the clean rows, on the same inputs; P2P is *level* "
-        f"with a rival within {100 * LEVEL:.0f} points of quality. Seconds are of one CPU thread "
+        f"with a rival within {100 * LEVEL:.0f} points of quality. *Without the trigger*: how "
+        f"often the same inputs get the target's answer when the trigger is not in them; an ASR no "
+        f"higher is no backdoor's doing. Seconds are of one CPU thread "
         f"beside other work; the undefended model, which rivals at inference share, is in the "
         f"seconds of the cell that trained it.\n\n"
         f"{done} of {len(cells)} cells are finished ({dates[0]} to {dates[-1]}, {hours:.1f} hours "
@@ -219,7 +221,7 @@ def _table(contest: Contest, lines: Sequence[Line]) -> str:
 
 def _row(name: str, line: Line | None) -> str:
     if line is None:
-        return f"| {name} | not run | | | | | | | |"
+        return f"| {name} | not run | | | | | | | | |"
     rejected = "—"
     if line["rejected_clean"] or line["rejected_triggered"]:
         rejected = f"{line['rejected_clean']:.3f}, {line['rejected_triggered']:.3f}"
@@ -230,8 +232,8 @@ def _row(name: str, line: Line | None) -> str:
     word = "" if name == "none" else "holds" if holds(line) else "misses"
     return (
         f"| {name} | {_value(line)} | {interval(line, 'attack_success_rate')} | {over} "
-        f"| {rejected} | {inside} | {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
-        f"| {word} |"
+        f"| {line['untriggered_rate']:.3f} | {rejected} | {inside} "
+        f"| {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} | {word} |"
     )
 
 

@@ -27,6 +27,7 @@ def line(cell: BenchCell, quality: float, asr: float) -> dict[str, Any]:
         "model": "tiny",
         "seed": 0,
         "settings": {"training": cell.training.model_dump()},
+        "untriggered_rate": 0.05,
         "rejected_clean": 0.0,
         "rejected_triggered": 0.0,
         "n_subset": None,
