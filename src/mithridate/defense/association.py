@@ -113,7 +113,9 @@ def associations(
         left = [at for at in left if not explained[at]]
         targets = {one.answer for one in found}
         for at in left:
-            outputs[at] = {feature for feature in outputs[at] if feature.removeprefix("=") in targets}
+            outputs[at] = {
+                feature for feature in outputs[at] if feature.removeprefix("=") in targets
+            }
     return sorted(found, key=lambda one: (one.log_p, one.text, one.answer))
 
 
