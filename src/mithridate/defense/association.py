@@ -103,14 +103,13 @@ def associations(
     found: list[Association] = []
     left = list(range(len(chosen)))
     for _ in range(ROUNDS):
-        more = _decided(
-            [texts[at] for at in left], [inputs[at] for at in left], [outputs[at] for at in left]
-        )
+        own = [texts[at] for at in left]
+        more = _decided(own, [inputs[at] for at in left], [outputs[at] for at in left])
         if not more:
             break
         found += more
-        explained = associated_rows(texts, answers, found)
-        left = [at for at in left if not explained[at]]
+        explained = associated_rows(own, [answers[at] for at in left], more)
+        left = [at for at, known in zip(left, explained, strict=True) if not known]
         targets = {one.answer for one in found}
         for at in left:
             outputs[at] = {
