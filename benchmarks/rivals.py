@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.page import EXCESS, Line, interval, points
+from benchmarks.page import EXCESS, Line, excess, interval, points, verdict
 from mithridate.bench.cells import BenchCell, matrix_cells
 from mithridate.bench.config import read_config
-from mithridate.bench.journal import read_lines
+from mithridate.bench.journal import QUALITIES, quality_field, read_lines
 from mithridate.data.write import write_text_atomic
 
 CONFIG = Path(__file__).with_name("rivals.yaml")
@@ -86,12 +86,12 @@ class Contest:
 
 def holds(line: Line) -> bool:
     """Whether an ASR is at most the bar over its floor."""
-    return bool(line["attack_success_rate"] - line["floor"] <= EXCESS)
+    return excess(line) <= EXCESS
 
 
 def quality(line: Line) -> float:
     """Return the CA, or of text the task's own measure."""
-    return float(line["clean_accuracy"] if "clean_accuracy" in line else line["utility"])
+    return float(line[quality_field(line)])
 
 
 def contests(lines: Sequence[Line], cells: Sequence[BenchCell]) -> list[Contest]:
@@ -145,12 +145,10 @@ def _summary(found: Sequence[Contest]) -> str:
 
 def _said(contest: Contest) -> str:
     own = contest.lines["p2p"]
-    over = points(own["attack_success_rate"] - own["floor"])
-    said = [f"P2P's default is {over} points over the floor with {_named(own)}"]
+    said = [f"P2P's default is {points(excess(own))} points over the floor with {_named(own)}"]
     if "p2p-trusted" in contest.lines:
         helped = contest.lines["p2p-trusted"]
-        over = points(helped["attack_success_rate"] - helped["floor"])
-        said[0] += f" (with 100 trusted rows {over}, {_named(helped)})"
+        said[0] += f" (with 100 trusted rows {points(excess(helped))}, {_named(helped)})"
     better, level = contest.better("p2p"), contest.level("p2p")
     missed = [name for name, line in contest.rivals().items() if not holds(line)]
     if better:
@@ -171,8 +169,7 @@ def _said(contest: Contest) -> str:
 
 
 def _named(line: Line) -> str:
-    word = "CA" if "clean_accuracy" in line else "utility"
-    return f"{word} {quality(line):.3f}"
+    return f"{QUALITIES[quality_field(line)]} {quality(line):.3f}"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -208,7 +205,7 @@ def _timed(line: Line) -> bool:
 
 def _table(contest: Contest, lines: Sequence[Line]) -> str:
     any_line = next(iter(contest.lines.values()), None)
-    word = "CA" if any_line is None or "clean_accuracy" in any_line else "utility"
+    word = "CA" if any_line is None else QUALITIES[quality_field(any_line)]
     floor = "not run" if any_line is None else interval(any_line, "floor")
     trained = [line for line in lines if line["variant"] == "reference"]
     reference = next((line for line in trained if line["dataset"] == contest.dataset), None)
@@ -228,17 +225,16 @@ def _row(name: str, line: Line | None) -> str:
     inside = "—"
     if line["n_subset"] is not None:
         inside = f"{line['n_subset_poisoned']} of {line['n_subset']}"
-    over = points(line["attack_success_rate"] - line["floor"])
-    word = "" if name == "none" else "holds" if holds(line) else "misses"
     return (
-        f"| {name} | {_value(line)} | {interval(line, 'attack_success_rate')} | {over} "
-        f"| {line['untriggered_rate']:.3f} | {rejected} | {inside} "
-        f"| {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} | {word} |"
+        f"| {name} | {_value(line)} | {interval(line, 'attack_success_rate')} "
+        f"| {points(excess(line))} | {line['untriggered_rate']:.3f} | {rejected} | {inside} "
+        f"| {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
+        f"| {verdict(name, line, is_test=True)} |"
     )
 
 
 def _value(line: Line) -> str:
-    return interval(line, "clean_accuracy" if "clean_accuracy" in line else "utility")
+    return interval(line, quality_field(line))
 
 
 def main() -> None:

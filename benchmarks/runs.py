@@ -1,7 +1,6 @@
 """What every matrix is run by: cells shared out among processes, lines, reference models."""
 
 import argparse
-import fcntl
 import hashlib
 import json
 import shlex
@@ -19,7 +18,7 @@ from peft import PeftModel
 
 from benchmarks.commit import commit_of_code
 from benchmarks.page import Line
-from mithridate.bench.journal import append_line, claimed, read_lines
+from mithridate.bench.journal import append_line, claimed, locked, read_lines
 from mithridate.data import default_model_folder, write_text_atomic
 from mithridate.defense.config import P2PConfig
 from mithridate.inference.backbone import best_device, load_backbone
@@ -152,9 +151,7 @@ class MatrixRun:
         """
         folder = self.kept / f"reference-{name}-{self.tag}"
         adapter, done = folder / "adapter", folder / "done.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / "lock"):
             if not done.exists():
                 trained, record = train()
                 trained.save_pretrained(str(adapter), safe_serialization=True)

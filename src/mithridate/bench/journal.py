@@ -53,6 +53,24 @@ def claimed(path: Path) -> Iterator[bool]:
             yield True
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that other processes wait for; a killed process holds none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+QUALITIES = {"clean_accuracy": "CA", "utility": "utility"}
+"""What a line's field of `quality_field` is called in tables."""
+
+
+def quality_field(line: dict[str, Any]) -> str:
+    """Return the field that says how good answers to clean inputs are: CA, of text the utility."""
+    return next(name for name in QUALITIES if name in line)
+
+
 def share_fields(name: str, measured: Share | None) -> dict[str, float | int | None]:
     """Return a share as DESIGN.md's result files name its parts, all ``None`` where it is none."""
     if measured is None:

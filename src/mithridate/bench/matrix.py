@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mithridate.bench.cells import BenchCell
-from mithridate.bench.journal import append_line, claimed, read_lines
-from mithridate.bench.run import CellRun, Line, locked
+from mithridate.bench.journal import append_line, claimed, locked, read_lines
+from mithridate.bench.run import CellRun, Line
 from mithridate.errors import InputError, MithridateError
 
 JOURNAL = "journal.jsonl"
@@ -52,8 +52,7 @@ class Matrix:
 
     def states(self) -> dict[str, State]:
         """Return the state of every cell by its mark; what failed and then was finished is done."""
-        done = {line.get("config_hash") for line in read_lines(self.journal)}
-        failed = {line.get("config_hash") for line in read_lines(self.failures)}
+        done, failed = _marks(self.journal), _marks(self.failures)
         return {
             cell.mark: "done" if cell.mark in done else "failed" if cell.mark in failed else "open"
             for cell in self.cells
@@ -67,7 +66,7 @@ class Matrix:
 
     def is_done(self, cell: BenchCell) -> bool:
         """Whether a cell is finished."""
-        return any(line.get("config_hash") == cell.mark for line in read_lines(self.journal))
+        return cell.mark in _marks(self.journal)
 
     def run(
         self, cells: Sequence[BenchCell], finished: Finished, *, until: float = float("inf")
@@ -89,13 +88,13 @@ class Matrix:
     def settle(self, cell: BenchCell, result: "Outcome", finished: Finished) -> None:
         """Note what came of a cell, once: its line, or what went wrong."""
         with locked(self.kept / "journal.lock"):
-            if result.lines and not self.is_done(cell):
-                known = {line.get("config_hash") for line in read_lines(self.journal)}
+            known = _marks(self.journal)
+            if not result.lines:
+                append_line(self.failures, self._failure(cell, result))
+            elif cell.mark not in known:
                 for line in result.lines:
                     if line["config_hash"] not in known:
                         append_line(self.journal, line)
-            elif not result.lines:
-                append_line(self.failures, self._failure(cell, result))
         finished(cell, result.lines[-1] if result.lines else None, result.error)
 
     def _failure(self, cell: BenchCell, result: "Outcome") -> Line:
@@ -121,6 +120,11 @@ class Outcome:
     lines: list[Line]
     error: str = ""
     trace: str = ""
+
+
+def _marks(path: Path) -> set[Any]:
+    """Return the marks of the cells that a file has lines of."""
+    return {line.get("config_hash") for line in read_lines(path)}
 
 
 def outcome(cell: BenchCell, kept: Path, command: str) -> Outcome:

@@ -1,12 +1,10 @@
 """One cell of a matrix, from its data to its line of the journal."""
 
-import fcntl
 import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +17,7 @@ import torch
 
 from mithridate.baselines.base import Guarded
 from mithridate.bench.cells import BenchCell
-from mithridate.bench.journal import share_fields
+from mithridate.bench.journal import locked, share_fields
 from mithridate.bench.scene import Scene
 from mithridate.bench.workbench import Bench, LabelBench, TextBench
 from mithridate.data.rows import Row
@@ -266,12 +264,3 @@ class CellRun:
 
 def _rejected(answers: Sequence[str | None]) -> Share:
     return share(sum(answer is None for answer in answers), len(answers))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that other processes wait for; a killed process holds none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

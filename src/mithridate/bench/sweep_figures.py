@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mithridate.bench.cells import BenchCell
-from mithridate.bench.journal import read_lines
+from mithridate.bench.journal import quality_field, read_lines
 from mithridate.bench.matrix import Matrix
 from mithridate.bench.shapes import trainable_share
 from mithridate.bench.sweep import Setting, Sweep, Value, Varied, p2p_of, sweep_cells
@@ -274,8 +274,7 @@ def _measured(
 def _value(line: Line, measure: Measure) -> tuple[int, float, int]:
     """Return the seed, the value and the number of test inputs."""
     if measure == "quality":
-        name = "clean_accuracy" if "clean_accuracy" in line else "utility"
-        return line["seed"], _or_nan(line[name]), line["n_clean"]
+        return line["seed"], _or_nan(line[quality_field(line)]), line["n_clean"]
     return line["seed"], _or_nan(line[measure]), line["n_triggered"]
 
 

@@ -21,51 +21,45 @@ _RAY = "Ray"
 Folder = Annotated[
     Path, typer.Option("--output", "-o", help="Folder of the journal; the same one goes on.")
 ]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="List the cells with estimated minutes and memory.")
-]
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Run the cells that failed, and no other.")
-]
-Only = Annotated[str, typer.Option(help="Run the cells alone whose name holds one of these, a,b.")]
-Minutes = Annotated[float | None, typer.Option(help="Start no cell after so many minutes.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of a local run.")]
-Backend = Annotated[
-    Literal["local", "ray"],
-    typer.Option(help="Run the cells here, or as tasks of a Ray cluster (extra ray)."),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(help="An existing cluster; one is started here if none.", rich_help_panel=_RAY),
-]
-CellCpus = Annotated[int, typer.Option(min=1, help="Cores of each cell.", rich_help_panel=_RAY)]
-CellGpus = Annotated[float, typer.Option(min=0.0, help="GPUs of each cell.", rich_help_panel=_RAY)]
-CellMemory = Annotated[
-    float | None, typer.Option(min=0.1, help="Gigabytes of each cell.", rich_help_panel=_RAY)
-]
 
 
 @dataclass(frozen=True)
-class Means:
-    """Where cells are run, and for how long.
+class MatrixOptions:
+    """Which cells are run, where, and for how long."""
 
-    Attributes:
-        backend: Here, or on a Ray cluster.
-        ray_address: An existing cluster's.
-        cpus: Cores of each cell there.
-        gpus: Its GPUs.
-        gigabytes: Its memory.
-        minutes: After which no cell is started here.
-        threads: Of a run here.
-    """
-
-    backend: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    cpus: int = 1
-    gpus: float = 0.0
-    gigabytes: float | None = None
-    minutes: float | None = None
-    threads: int | None = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells with estimated minutes and memory.")
+    ] = False
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the cells that failed, and no other.")
+    ] = False
+    only: Annotated[
+        str, typer.Option(help="Run the cells alone whose name holds one of these, a,b.")
+    ] = ""
+    minutes: Annotated[float | None, typer.Option(help="Start no cell after so many minutes.")] = (
+        None
+    )
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a local run.")] = None
+    backend: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Run the cells here, or as tasks of a Ray cluster (extra ray)."),
+    ] = "local"
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="An existing cluster; one is started here if none.", rich_help_panel=_RAY
+        ),
+    ] = None
+    cell_cpus: Annotated[
+        int, typer.Option(min=1, help="Cores of each cell.", rich_help_panel=_RAY)
+    ] = 1
+    cell_gpus: Annotated[
+        float, typer.Option(min=0.0, help="GPUs of each cell.", rich_help_panel=_RAY)
+    ] = 0.0
+    cell_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Gigabytes of each cell.", rich_help_panel=_RAY),
+    ] = None
 
 
 def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
@@ -81,30 +75,30 @@ def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
     return found
 
 
-def run_cells(matrix: "Matrix", means: Means, *, retry_failed: bool) -> float:
+def run_cells(matrix: "Matrix", options: MatrixOptions) -> float:
     """Run the cells that are wanted and say how it goes; return the seconds it took."""
     started = time.monotonic()
     matrix.kept.mkdir(parents=True, exist_ok=True)
-    wanted = matrix.wanted(retry_failed=retry_failed)
-    _say_what_is_left(matrix, wanted, retry_failed=retry_failed)
+    wanted = matrix.wanted(retry_failed=options.retry_failed)
+    _say_what_is_left(matrix, wanted, retry_failed=options.retry_failed)
     progress = _Progress(len(wanted))
-    if means.backend == "ray":
+    if options.backend == "ray":
         from mithridate.bench.on_ray import Resources, run_on_ray
 
-        memory = None if means.gigabytes is None else int(means.gigabytes * 1e9)
+        memory = None if options.cell_memory is None else int(options.cell_memory * 1e9)
         run_on_ray(
             matrix,
             wanted,
             progress,
-            address=means.ray_address,
-            resources=Resources(means.cpus, means.gpus, memory),
+            address=options.ray_address,
+            resources=Resources(options.cell_cpus, options.cell_gpus, memory),
         )
     else:
-        if means.threads is not None:
+        if options.threads is not None:
             import torch
 
-            torch.set_num_threads(means.threads)
-        until = float("inf") if means.minutes is None else started + 60 * means.minutes
+            torch.set_num_threads(options.threads)
+        until = float("inf") if options.minutes is None else started + 60 * options.minutes
         matrix.run(wanted, progress, until=until)
     return time.monotonic() - started
 
@@ -119,17 +113,18 @@ class _Progress:
 
     def __call__(self, cell: "BenchCell", line: dict[str, Any] | None, error: str) -> None:
         """Note one cell."""
+        from mithridate.bench.journal import QUALITIES, quality_field
+
         self.ended += 1
         left = (time.monotonic() - self.started) / self.ended * (self.total - self.ended)
         rest = f"{self.ended} of {self.total}, about {duration(left)} left"
         if line is None:
             note(f"{cell.name}: failed: {error} ({rest})")
             return
-        quality = "clean_accuracy" if "clean_accuracy" in line else "utility"
+        quality = quality_field(line)
         note(
-            f"{cell.name}: {'CA' if quality == 'clean_accuracy' else 'utility'} "
-            f"{line[quality]:.3f}, ASR {line['attack_success_rate']:.3f}, "
-            f"floor {line['floor']:.3f} ({rest})"
+            f"{cell.name}: {QUALITIES[quality]} {line[quality]:.3f}, "
+            f"ASR {line['attack_success_rate']:.3f}, floor {line['floor']:.3f} ({rest})"
         )
 
 

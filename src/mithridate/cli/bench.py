@@ -8,39 +8,22 @@ from typing import Annotated
 import typer
 
 from mithridate.cli._matrix import (
-    Backend,
-    CellCpus,
-    CellGpus,
-    CellMemory,
-    DryRun,
     Folder,
-    Means,
-    Minutes,
-    Only,
-    RayAddress,
-    RetryFailed,
-    Threads,
+    MatrixOptions,
     chosen,
     run_cells,
     show_matrix,
     show_plan,
 )
-from mithridate.cli._options import Json
+from mithridate.cli._options import Json, spread
 
 
+@spread
 def bench(
     config: Annotated[Path, typer.Argument(help="The matrix, a YAML file (docs/bench.md).")],
+    *,
     output: Folder = Path("bench"),
-    dry_run: DryRun = False,
-    retry_failed: RetryFailed = False,
-    only: Only = "",
-    minutes: Minutes = None,
-    threads: Threads = None,
-    backend: Backend = "local",
-    ray_address: RayAddress = None,
-    cell_cpus: CellCpus = 1,
-    cell_gpus: CellGpus = 0.0,
-    cell_memory: CellMemory = None,
+    options: MatrixOptions,
     json: Json = False,
 ) -> None:
     """Run every attack against every defense: a matrix with one journal line a finished cell.
@@ -57,13 +40,12 @@ def bench(
     from mithridate.cli._output import quiet_libraries
 
     quiet_libraries()
-    cells = chosen(matrix_cells(read_config(config)), only)
+    cells = chosen(matrix_cells(read_config(config)), options.only)
     check_folder(output)
     matrix = Matrix(cells, output, shlex.join(["mithridate", *sys.argv[1:]]))
-    if dry_run:
+    if options.dry_run:
         show_plan(matrix, json=json)
         return
-    means = Means(backend, ray_address, cell_cpus, cell_gpus, cell_memory, minutes, threads)
-    seconds = run_cells(matrix, means, retry_failed=retry_failed)
+    seconds = run_cells(matrix, options)
     next_step = f"mithridate report {matrix.journal}"
     show_matrix(matrix, json=json, seconds=seconds, files=(), next_step=next_step)
