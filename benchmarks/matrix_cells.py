@@ -259,7 +259,8 @@ class MatrixCell:
         """Return the settings of the re-poisoning."""
         if self.defense == "none":
             return None
-        return P2PConfig(selection=self.defense, **VARIANTS.get(self.variant, {}))
+        changed = VARIANTS.get(self.variant, {"inserted_triggers": False})
+        return P2PConfig(selection=self.defense, **changed)
 
     def training(self, usual: TrainingConfig) -> TrainingConfig:
         """Return the settings of the fine-tuning."""
@@ -268,14 +269,17 @@ class MatrixCell:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
-    "no-counter": {"counter_triggers": False},
-    "union": {"mode": "union"},
-    "surest": {"draw_from": 0.0},
-    "drop-nothing": {"drop": "nothing"},
-    "drop-marked": {"drop": "marked"},
-    "drop-disputed": {"drop": "disputed"},
+    "disputed-only": {"inserted_triggers": False},
+    "no-counter": {"inserted_triggers": False, "counter_triggers": False},
+    "union": {"inserted_triggers": False, "mode": "union"},
+    "surest": {"inserted_triggers": False, "draw_from": 0.0},
+    "drop-nothing": {"inserted_triggers": False, "drop": "nothing"},
+    "drop-marked": {"inserted_triggers": False, "drop": "marked"},
+    "drop-disputed": {"inserted_triggers": False, "drop": "disputed"},
 }
-"""What a cell's re-poisoning changes of the default."""
+"""What a cell's re-poisoning changes of the default. All variants, those of the training too, were
+tried before triggers were looked for by where they stand; ``disputed-only`` is the default of then.
+"""
 
 TRAINED: dict[str, dict[str, Any]] = {
     "last-stage": {"last_stage": True},

@@ -17,6 +17,7 @@ class P2P(DefenseMethod):
         draw_from: See `P2PConfig`, as for all that follow.
         mode: Whether S is replaced or added to.
         counter_triggers: Whether mined triggers are countered.
+        inserted_triggers: Whether triggers are looked for by where they stand.
         drop: Which suspects are left out.
     """
 
@@ -29,6 +30,7 @@ class P2P(DefenseMethod):
     draw_from: float = P2PConfig().draw_from
     mode: Mode = "replace"
     counter_triggers: bool = True
+    inserted_triggers: bool = True
     drop: Drop = P2PConfig().drop
 
     @property
@@ -40,6 +42,7 @@ class P2P(DefenseMethod):
             draw_from=self.draw_from,
             mode=self.mode,
             counter_triggers=self.counter_triggers,
+            inserted_triggers=self.inserted_triggers,
             drop=self.drop,
         )
 

@@ -231,7 +231,8 @@ def read_triggers(values: Sequence[str]) -> "tuple[Trigger, ...]":
     Raises:
         InputError: A trigger is empty, or a file cannot be read.
     """
-    from mithridate.defense.mining import Trigger, odd_characters
+    from mithridate.defense.mining import Trigger
+    from mithridate.defense.odd import odd_characters
 
     found: list[Trigger] = []
     for value in values:

@@ -138,15 +138,21 @@ def audit(
     given = _read(data, columns, options, output, overwrite=overwrite)
     require_model_extra()
     from mithridate.defense.audit import audit as library_audit
+    from mithridate.defense.inserted import inserted_triggers
+    from mithridate.defense.mining import marked_rows
 
     quiet_libraries()
     ids, texts = [row.id for row in given.rows], [row.text for row in given.rows]
     classes = given.task.classes(given.rows)
     features, reference = _features(texts, model, load, options)
     note("Judging the labels ...")
-    probabilities, places = _judged(given, features, classes)
+    inserted = inserted_triggers(
+        texts, classes, features, given.task.n, ids, given.secret.derive("inserted")
+    )
+    suspects = marked_rows(texts, classes, inserted)
+    probabilities, places = _judged(given, features, classes, suspects)
     note("Looking for what marks the disputed rows ...")
-    found = library_audit(ids, texts, classes, probabilities, trusted=places)
+    found = library_audit(ids, texts, classes, probabilities, inserted=inserted, trusted=places)
     picked = _picked(given, found, features, classes, options)
     report = make_report(
         Path(data).name, given, found, probabilities, options.top, len(picked), reference, started
@@ -214,7 +220,10 @@ def _features(
 
 
 def _judged(
-    given: Given, features: "npt.NDArray[np.float32]", classes: list[int]
+    given: Given,
+    features: "npt.NDArray[np.float32]",
+    classes: list[int],
+    suspects: "npt.NDArray[np.bool_]",
 ) -> "tuple[npt.NDArray[np.float32], list[int]]":
     """Return the judge's class probabilities, and the places of the trusted rows."""
     from mithridate.defense.judge import anchored, cross_fitted
@@ -222,7 +231,7 @@ def _judged(
     ids = [row.id for row in given.rows]
     if not given.trusted:
         key = given.secret.derive("folds")
-        return cross_fitted(features, classes, ids, given.task.n, key), []
+        return cross_fitted(features, classes, ids, given.task.n, key, suspects), []
     places = [at for at, row_id in enumerate(ids) if row_id in given.trusted]
     return anchored(features, places, classes, given.task.n, ids), places
 

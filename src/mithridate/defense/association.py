@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.data.keyed import base_id, keyed_fraction
-from mithridate.defense.mining import Kind, Trigger, holds, odd_characters
+from mithridate.defense.mining import Kind, Trigger, holds
+from mithridate.defense.odd import odd_characters
 
 LONGEST = 3
 FEWEST_ROWS = 5

@@ -12,6 +12,7 @@ from mithridate.defense.mining import (
     marked_rows,
     mine_triggers,
     strong,
+    together,
 )
 
 MOST_SHOWN = 20
@@ -27,8 +28,9 @@ class Audit:
             0 where it disagrees with the label.
         judged: Shape (rows,): the judge's own label, 0..n-1.
         disputed: Shape (rows,): whether it disagrees.
-        ranked: Indices of all rows, the most disputed first.
-        mined: What marks the disputed rows, the most significant first.
+        ranked: Indices of all rows, the most suspicious first: those that are disputed or hold what
+            was put in, by their scores, then all others.
+        mined: What was put in, then what marks the disputed rows, each the most significant first.
         counter: Those of ``mined`` strong enough for counter-triggers, as `defend` would choose.
         excluded: Shape (rows,): whether to keep the row out of S: disputed, or of the label of one
             of ``counter`` and holding it.
@@ -90,6 +92,7 @@ def audit(
     classes: Sequence[int],
     probabilities: npt.NDArray[np.float32],
     *,
+    inserted: Sequence[MinedTrigger] = (),
     trusted: Sequence[int] = (),
 ) -> Audit:
     """Rank rows by how strongly a judge disagrees with their labels, and mine what marks them.
@@ -99,6 +102,7 @@ def audit(
         texts: The inputs.
         classes: The labels, as D has them, 0..n-1.
         probabilities: The judge's, shape (rows, n), from a judge that did not see the row's label.
+        inserted: What `mithridate.defense.inserted` found.
         trusted: Indices of rows a person checked; they are never disputed.
     """
     labels = np.asarray(classes, dtype=np.int64)
@@ -107,11 +111,13 @@ def audit(
     disputed = judged != labels
     checked = np.asarray(list(trusted), dtype=np.int64)
     disputed[checked] = False
-    order = sorted(range(len(ids)), key=lambda at: (not disputed[at], -scores[at], ids[at]))
-    mined = mine_triggers(
-        texts, classes, ~disputed, most=max(MOST_SHOWN, MOST_TRIGGERS), share_of_strongest=0.0
-    )
-    counter = strong(mined)[:MOST_TRIGGERS]
+    suspects = disputed | marked_rows(texts, classes, inserted)
+    suspects[checked] = False
+    order = sorted(range(len(ids)), key=lambda at: (not suspects[at], -scores[at], ids[at]))
+    most = max(MOST_SHOWN, MOST_TRIGGERS)
+    mined = mine_triggers(texts, classes, ~suspects, most=most, share_of_strongest=0.0)
+    counter = together(inserted, strong(mined))
+    mined = together(inserted, mined, most)
     excluded = disputed | marked_rows(texts, classes, counter)
     excluded[checked] = False
     return Audit(

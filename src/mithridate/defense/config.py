@@ -24,6 +24,8 @@ class P2PConfig(BaseModel):
         counter_triggers: Put the n-grams that mark the rows a judge disagrees with into copies of
             S's rows, labels unchanged; see `mithridate.defense.counter`. Without a judge (random
             selection) there is nothing to mine.
+        inserted_triggers: Before the judge learns, look for triggers by where they stand; see
+            `mithridate.defense.inserted`. Without a judge nothing is looked for.
         drop: Which suspects to leave out of D* altogether, as they would teach the backdoor to the
             other domain, and some of that carries over; see `suspects` in
             `mithridate.defense.prepare`. ``marked``: rows that hold what marks the disputed rows,
@@ -43,6 +45,7 @@ class P2PConfig(BaseModel):
     draw_from: float = Field(default=0.5, ge=0.0, le=1.0)
     mode: Mode = "replace"
     counter_triggers: bool = True
+    inserted_triggers: bool = True
     drop: Drop = "shared"
     trigger: Literal["secret", "published"] = "secret"
 
@@ -52,6 +55,7 @@ PAPER = P2PConfig(
     selection="random",
     mode="replace",
     counter_triggers=False,
+    inserted_triggers=False,
     drop="nothing",
     trigger="published",
 )

@@ -91,7 +91,12 @@ Flags = npt.NDArray[np.bool_]
 
 
 def cross_fitted(
-    features: Array, classes: Sequence[int], ids: Sequence[str], n: int, key: bytes
+    features: Array,
+    classes: Sequence[int],
+    ids: Sequence[str],
+    n: int,
+    key: bytes,
+    suspects: Flags | None = None,
 ) -> Array:
     """Return class probabilities of every row, by probes trained on rows unlike it.
 
@@ -102,6 +107,7 @@ def cross_fitted(
         ids: The rows' ids: the order of the rows decides nothing.
         n: The number of classes.
         key: 32 bytes.
+        suspects: Shape (rows,): rows that are judged, but not learned from.
 
     Returns:
         Array of shape (rows, n), float32: the geometric mean of all probes that did not learn from
@@ -118,18 +124,20 @@ def cross_fitted(
     rank = [keyed_fraction(key, "part", row_id) for row_id in ids]
     order = np.array(sorted(range(len(ids)), key=lambda at: (rank[at], ids[at])))
     labels = np.asarray(classes, dtype=np.int64)[order]
-    learned = np.arange(len(ids)) < FIT_ROWS  # the first in the order of the key
+    first = np.arange(len(ids)) < FIT_ROWS  # in the order of the key
+    if suspects is not None and not suspects.all():
+        first &= ~np.asarray(suspects, dtype=bool)[order]
+    learned = first
     foldings = _clusterings(features[:, 0][order], labels, learned, key)
-    views = range(min(1, features.shape[1] - 1), features.shape[1])
     places = np.arange(len(labels))
     logs = np.zeros((len(labels), n))
     for round_ in range(ROUNDS):
         if round_:
-            learned = _believed(logs[places, labels], labels) & (places < FIT_ROWS)
+            learned = _believed(logs[places, labels], labels) & first
         logs = np.mean(
             [
                 np.log(np.maximum(_held_out(states, labels, fold, learned, n), _LEAST))
-                for states in (features[:, view][order] for view in views)
+                for states in (features[:, view][order] for view in _views(features))
                 for fold in foldings
             ],
             axis=0,
@@ -137,6 +145,30 @@ def cross_fitted(
     found = np.empty((len(ids), n), dtype=np.float32)
     found[order] = _normalized(logs)
     return found
+
+
+def expected(features: Array, labels: Integers, asked: Flags, n: int) -> Array:
+    """Return what a judge that learned from the other rows says of some.
+
+    Args:
+        features: Shape (rows, views, dimensions); see `cross_fitted`.
+        labels: The rows' classes.
+        asked: Shape (rows,): the rows to judge; the others are learned from.
+        n: The number of classes.
+
+    Returns:
+        Array of shape (rows asked, n), float32: the geometric mean of a probe of each view.
+    """
+    found = [
+        _probabilities(features[~asked, view], labels[~asked], features[asked, view], n)
+        for view in _views(features)
+    ]
+    return _normalized(np.mean([np.log(np.maximum(one, _LEAST)) for one in found], axis=0))
+
+
+def _views(features: Array) -> range:
+    """Return the views to judge by: all but the first, which is clustered by, or it alone."""
+    return range(min(1, features.shape[1] - 1), features.shape[1])
 
 
 def anchored(

@@ -6,19 +6,18 @@ thing are counted: n-grams anywhere, n-grams at the very front or end, and chara
 does not see or takes for others.
 """
 
-import re
 import string
-import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import sqrt
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from mithridate.defense.odd import odd_characters
 
 Kind = Literal["words", "prefix", "suffix", "character"]
 KINDS: tuple[Kind, ...] = ("prefix", "suffix", "character", "words")
@@ -31,10 +30,9 @@ SMALLEST_Z = 3.0
 SHARE_OF_STRONGEST = 0.5
 MOST_HOLDING = 0.25
 MOST_OF_LABEL = 0.5
+CERTAIN = 1.8
 FOLDED_GAIN = 1.25
 """What n-grams without case and punctuation must gain in z over all as written, to be tried."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 EXACT_TESTS = 1 << 20
 """Up to so many distinct n-grams are counted exactly, for the correction of p-values."""
@@ -67,6 +65,8 @@ class MinedTrigger:
         kind: See `Trigger`.
         p: Probability that chance alone does as much for any of the candidates (Bonferroni).
         folded: Whether case and punctuation were left out of account.
+        inserted: Whether it was found by where it stands (`mithridate.defense.inserted`). Then
+            ``inside`` counts all rows of the label that hold it, and ``z`` is that search's own.
     """
 
     text: str
@@ -77,6 +77,7 @@ class MinedTrigger:
     kind: Kind = "words"
     p: float = 0.0
     folded: bool = False
+    inserted: bool = False
 
     @property
     def trigger(self) -> Trigger:
@@ -85,7 +86,7 @@ class MinedTrigger:
 
 
 @dataclass(frozen=True)
-class _Family:
+class Family:
     """Features of one sort: n-grams of what a text is cut into.
 
     Attributes:
@@ -127,12 +128,12 @@ def mine_triggers(
         share_of_strongest: The share of the z of a label's strongest below which others of the
             label are left out.
     """
-    written = _significant(_WORDS, texts, classes, agrees)
-    placed = _significant(_PLACED, texts, classes, agrees)
+    written = _significant(WORDS, texts, classes, agrees)
+    placed = _significant(PLACED, texts, classes, agrees)
     best = max((found.z for found in written + placed), default=0.0)
     folded = [
         found
-        for found in _significant(_FOLDED, texts, classes, agrees)
+        for found in _significant(FOLDED, texts, classes, agrees)
         if found.z > max(SMALLEST_Z, FOLDED_GAIN * best)
     ]
     found = [*written, *placed, *folded]
@@ -140,7 +141,7 @@ def mine_triggers(
     found.sort(key=lambda t: (-t.z, -len(t.text), KINDS.index(t.kind), t.text))
     kept: list[MinedTrigger] = []
     for trigger in found:
-        if not any(_overlap(trigger, other) for other in kept):
+        if not any(overlap(trigger, other) for other in kept):
             kept.append(trigger)
     return kept[:most]
 
@@ -155,6 +156,14 @@ def strong(mined: Sequence[MinedTrigger], share: float = SHARE_OF_STRONGEST) -> 
     for found in mined:
         strongest[found.label] = max(found.z, strongest.get(found.label, 0.0))
     return [found for found in mined if found.z > max(SMALLEST_Z, share * strongest[found.label])]
+
+
+def together(
+    inserted: Sequence[MinedTrigger], mined: Sequence[MinedTrigger], most: int = MOST_TRIGGERS
+) -> list[MinedTrigger]:
+    """Return what was put in and what marks disputed rows, what is no part of the former."""
+    others = [one for one in mined if not any(overlap(one, first) for first in inserted)]
+    return [*inserted, *others][:most]
 
 
 def holds(text: str, trigger: Trigger, *, folded: bool = False) -> bool:
@@ -181,7 +190,8 @@ def marked_rows(
 
     A trigger that more than a quarter of all rows hold, or more than half of its label's, marks
     none: it may well be innocent, such as the words that make a tiny class that the judge never
-    sees, and too little would be left to choose S from.
+    sees, and too little would be left to choose S from. What was put in (`MinedTrigger.inserted`)
+    may mark 1.8 times as much.
 
     Args:
         texts: The rows' inputs.
@@ -195,52 +205,13 @@ def marked_rows(
         own = np.flatnonzero(labels == found.label).tolist()
         held = [at for at in own if holds(texts[at], found.trigger, folded=found.folded)]
         everywhere = found.inside + found.outside
-        if everywhere > MOST_HOLDING * len(texts) or len(held) > MOST_OF_LABEL * len(own):
+        times = CERTAIN if found.inserted else 1.0
+        most, most_own = times * MOST_HOLDING * len(texts), times * MOST_OF_LABEL * len(own)
+        if everywhere > most or len(held) > most_own:
             continue
         if len(held) >= exclusive * everywhere:
             marked[held] = True
     return marked
-
-
-def odd_characters(text: str) -> set[str]:
-    """Return the characters of a text that a reader does not see, or takes for others.
-
-    These are control and format characters (zero-width ones, direction marks), spaces other than
-    the plain one, variation selectors, look-alikes by Unicode's own account (full width,
-    mathematical letters) and, in words of two scripts, the letters of the rarer one.
-    """
-    if text.isascii():
-        return set(_CONTROL.findall(text))
-    found = {character for character in set(text) if _is_odd(character)}
-    for word in text.split():
-        if not word.isascii():
-            found |= _of_another_script(word)
-    return found
-
-
-@lru_cache(maxsize=1 << 14)
-def _is_odd(character: str) -> bool:
-    if character in " \t\n\r":
-        return False
-    if "\ufe00" <= character <= "\ufe0f" or unicodedata.decomposition(character).startswith("<"):
-        return True
-    return unicodedata.category(character) in ("Cc", "Cf", "Co", "Cn", "Zs", "Zl", "Zp")
-
-
-def _of_another_script(word: str) -> set[str]:
-    """Return the letters of a word's rarer scripts; among equals those outside ASCII."""
-    scripts = [(_script(letter), letter) for letter in word if letter.isalpha()]
-    counts = Counter(script for script, _ in scripts)
-    if len(counts) < 2:
-        return set()
-    main = max(counts, key=lambda script: (counts[script], script == "LATIN"))
-    return {letter for script, letter in scripts if script != main}
-
-
-@lru_cache(maxsize=1 << 14)
-def _script(letter: str) -> str:
-    """Return the first word of a letter's Unicode name: its script, or what stands for one."""
-    return unicodedata.name(letter, "UNKNOWN").split(" ", 1)[0]
 
 
 def _folded_words(text: str) -> list[str]:
@@ -259,14 +230,14 @@ def _placed(text: str) -> list[str]:
     ]
 
 
-_INITIALS: dict[str, Kind] = {"c": "character", "p": "prefix", "s": "suffix"}
-_WORDS = _Family(str.split)
-_FOLDED = _Family(_folded_words)
-_PLACED = _Family(_placed, longest=1)
+INITIALS: dict[str, Kind] = {"c": "character", "p": "prefix", "s": "suffix"}
+WORDS = Family(str.split)
+FOLDED = Family(_folded_words)
+PLACED = Family(_placed, longest=1)
 
 
 def _significant(
-    family: _Family,
+    family: Family,
     texts: Sequence[str],
     classes: Sequence[int],
     agrees: npt.NDArray[np.bool_],
@@ -276,7 +247,7 @@ def _significant(
     for text, label, agreed in zip(texts, classes, agrees, strict=True):
         if not agreed:
             suspects.setdefault(label, []).append(text)
-    inside = {label: _frequent(family, rows) for label, rows in sorted(suspects.items())}
+    inside = {label: frequent(family, rows) for label, rows in sorted(suspects.items())}
     tests = sum(_distinct(family, rows) for rows in suspects.values())
     everywhere = _holding(family, texts, {gram for counts in inside.values() for gram in counts})
     found = []
@@ -290,15 +261,15 @@ def _significant(
             p = _chance(count, count + outside, size, len(texts)) * tests
             if p < SIGNIFICANCE:
                 kind: Kind = "words"
-                if family is _PLACED:
-                    kind, gram = _INITIALS[gram[0]], gram[1:]
-                folded = family is _FOLDED
+                if family is PLACED:
+                    kind, gram = INITIALS[gram[0]], gram[1:]
+                folded = family is FOLDED
                 found.append(MinedTrigger(gram, label, z, count, outside, kind, p, folded))
     return found
 
 
-def _frequent(family: _Family, rows: Sequence[str]) -> dict[str, int]:
-    """Count the features that at least 5 rows hold.
+def frequent(family: Family, rows: Sequence[str], fewest: int = FEWEST_ROWS) -> dict[str, int]:
+    """Count the features that at least some rows hold.
 
     The parts of a frequent n-gram are frequent (Agrawal & Srikant 1994), so longer ones are looked
     for among frequent parts alone, and the many rare ones are never held in memory.
@@ -314,14 +285,14 @@ def _frequent(family: _Family, rows: Sequence[str]) -> dict[str, int]:
                 if length == 1 or (" ".join(part[:-1]) in found and " ".join(part[1:]) in found):
                     grams.add(" ".join(part))
             counts.update(grams)
-        frequent = {gram: count for gram, count in counts.items() if count >= FEWEST_ROWS}
-        if not frequent:
+        enough = {gram: count for gram, count in counts.items() if count >= fewest}
+        if not enough:
             break
-        found |= frequent
+        found |= enough
     return found
 
 
-def _holding(family: _Family, texts: Sequence[str], candidates: set[str]) -> Counter[str]:
+def _holding(family: Family, texts: Sequence[str], candidates: set[str]) -> Counter[str]:
     """Count the rows of all texts that hold each candidate."""
     counts: Counter[str] = Counter()
     for text in texts if candidates else ():
@@ -340,7 +311,7 @@ def _holding(family: _Family, texts: Sequence[str], candidates: set[str]) -> Cou
     return counts
 
 
-def _distinct(family: _Family, rows: Sequence[str]) -> int:
+def _distinct(family: Family, rows: Sequence[str]) -> int:
     """Return how many distinct features rows hold: exactly up to 2^20, beyond to about 0.1%.
 
     Beyond, features are kept by their hash, a half at a time (Flajolet 1990, adaptive sampling).
@@ -366,7 +337,7 @@ def _hash(gram: str) -> int:
     return zlib.adler32(encoded) << 32 | zlib.crc32(encoded)
 
 
-def _overlap(one: MinedTrigger, other: MinedTrigger) -> bool:
+def overlap(one: MinedTrigger, other: MinedTrigger) -> bool:
     """Whether one of two mined features is part of the other."""
     if "character" in (one.kind, other.kind):
         return one.text in other.text or other.text in one.text

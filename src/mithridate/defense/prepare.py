@@ -11,12 +11,14 @@ from mithridate.defense import judge
 from mithridate.defense.collisions import draw_prefix, draw_trigger
 from mithridate.defense.config import Drop, P2PConfig
 from mithridate.defense.counter import counter_examples
+from mithridate.defense.inserted import inserted_triggers
 from mithridate.defense.mining import (
     MOST_OF_LABEL,
     MinedTrigger,
     Trigger,
     marked_rows,
     mine_triggers,
+    together,
 )
 from mithridate.defense.repoison import Example, benign_prompt, repoison
 from mithridate.defense.secret import Secret
@@ -94,7 +96,7 @@ class Choice:
 
     Attributes:
         subset: S.
-        mined: The n-grams that marked the rows the judge disagrees with.
+        mined: What was put in, and the n-grams that marked the rows the judge disagrees with.
         dropped: Ids of rows to leave out of D*.
         doubtful: Classes of which the judge disputes more than half.
     """
@@ -173,14 +175,20 @@ def choose(
     dropped: frozenset[str] = frozenset()
     doubtful: tuple[int, ...] = ()
     if needs_features(config):
-        states, probabilities, judged_by = _judge(
-            rows, ids, classes, task, config, secret, features, trusted
-        )
         texts = [row.text for row in rows]
-        agrees = probabilities.argmax(axis=1) == np.asarray(classes)
+        states = _states(texts, config, features)
+        inserted: list[MinedTrigger] = []
+        if config.inserted_triggers:
+            key = secret.derive("inserted")
+            inserted = inserted_triggers(texts, classes, states, task.n, ids, key)
+        explained = marked_rows(texts, classes, inserted)
+        probabilities, judged_by = _judge(
+            states, ids, classes, task, config, secret, trusted, explained
+        )
+        agrees = (probabilities.argmax(axis=1) == np.asarray(classes)) & ~explained
         is_trusted = np.isin(np.arange(len(ids)), judged_by)
         agrees |= is_trusted
-        mined = mine_triggers(texts, classes, agrees)
+        mined = together(inserted, mine_triggers(texts, classes, agrees))
         # A judge that took a few triggered rows for good ones has seen through the others.
         marked = marked_rows(texts, classes, mined) & ~is_trusted
         outside = frozenset(ids[at] for at in np.flatnonzero(marked))
@@ -309,28 +317,33 @@ def check_excluded(ids: Sequence[str], excluded: Set[str], trusted: Set[str]) ->
         )
 
 
+def _states(
+    texts: Sequence[str], config: P2PConfig, features: FeatureExtractor | None
+) -> npt.NDArray[np.float32]:
+    """Return what the base model makes of the rows."""
+    if features is None:
+        raise InputError(
+            f"{config.selection} selection reads the rows with a model", mend="name one (--model)"
+        )
+    return features(texts)
+
+
 def _judge(
-    rows: Sequence[Row],
+    states: npt.NDArray[np.float32],
     ids: list[str],
     classes: list[int],
     task: ClassificationTask,
     config: P2PConfig,
     secret: Secret,
-    features: FeatureExtractor | None,
     trusted: Set[str],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], list[int]]:
-    """Return what the judge saw, its class probabilities, and the places of the trusted rows."""
-    if features is None:
-        raise InputError(
-            f"{config.selection} selection reads the rows with a model", mend="name one (--model)"
-        )
+    suspects: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.float32], list[int]]:
+    """Return the judge's class probabilities, and the places of the trusted rows."""
     if config.selection == "agreement":
-        states = features([row.text for row in rows])
         key = secret.derive("folds")
-        return states, judge.cross_fitted(states, classes, ids, task.n, key), []
+        return judge.cross_fitted(states, classes, ids, task.n, key, suspects), []
     places = _trusted_places(ids, classes, task, trusted)
-    states = features([row.text for row in rows])
-    return states, judge.anchored(states, places, classes, task.n, ids), places
+    return judge.anchored(states, places, classes, task.n, ids), places
 
 
 def _trusted_places(

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 
-from mithridate.defense.mining import Kind, odd_characters
+from mithridate.defense.mining import Kind
+from mithridate.defense.odd import odd_characters
 from mithridate.report import figures, words
 from mithridate.report.html import CONTROL, Run, environment
 from mithridate.report.model import Fraction, Text

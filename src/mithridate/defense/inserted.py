@@ -1,0 +1,211 @@
+"""Inserted triggers: words that decide a label and stand where chance put them.
+
+A judge that learns from D learns a trigger along with the task, the sooner the fewer rows there
+are, and then disputes none of its rows. So here nobody asks what is disputed. Two things are asked
+of an n-gram whose rows nearly all have one label, whatever kind of word it is:
+
+- Does it decide? A judge that learned from the rows without it reads those that hold it, and the
+  label is there more often than the judge expects. Of words of the task it expects the label: what
+  surrounds them says the same.
+- Was it put in? A word that a writer chose stands in company: "stand for" before a question mark,
+  "many" after "How". Between which words a trigger comes to stand is chance.
+
+Words that make a class of their own, such as "Where" of questions for a place, pass the first test
+and fail the second (`mithridate.defense.company`). Nothing is found of a trigger that is written
+into its sentence, as rewriting attacks do, or that always stands beside one of a few words.
+
+Beside `mithridate.defense.mining`, which knows the disputed rows alone, SmolLM2-135M: of 500 rows
+of SST-2 with 10% AddSent, where the judge disputes hardly any of them, z = 8.4 (the next word that
+passes the second test 3.4); clean labels show, too (BadNets 5%, z = 4.4).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mithridate.data.keyed import base_id, keyed_fraction
+from mithridate.defense import judge
+from mithridate.defense.company import Usual, as_put_in
+from mithridate.defense.mining import (
+    FEWEST_ROWS,
+    INITIALS,
+    KINDS,
+    PLACED,
+    WORDS,
+    Family,
+    MinedTrigger,
+    Trigger,
+    frequent,
+    holds,
+    overlap,
+)
+
+DECIDES = 0.8
+"""The share of the rows with a trigger that have its label."""
+
+SMALLEST_Z = 4.0
+"""In 70 sets of SST-2, TREC and AG News, of 500 and 1,730 rows, words that no attacker put in and
+that pass the other tests stayed below in all but a few."""
+
+MOST_CANDIDATES = 40
+MOST_TRIGGERS = 8
+ROUNDS = 3
+"""The rows of one trigger teach the judge the label of another's; so what is found is left out and
+the search goes on."""
+
+FIT_ROWS = 5_000
+"""Of more rows a part, drawn by the key, is searched; what it shows is then looked for in all."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An n-gram whose rows nearly all have one label."""
+
+    trigger: Trigger
+    label: int
+    holders: list[int]
+
+
+def inserted_triggers(
+    texts: Sequence[str],
+    classes: Sequence[int],
+    features: npt.NDArray[np.float32],
+    n: int,
+    ids: Sequence[str],
+    key: bytes,
+) -> list[MinedTrigger]:
+    """Return what decides a label and was put in, the most surprising first.
+
+    Args:
+        texts: The rows' inputs.
+        classes: Their labels, 0..n-1.
+        features: Shape (rows, views, dimensions); see `judge.cross_fitted`.
+        n: The number of classes.
+        ids: The rows' ids.
+        key: Draws the rows to search among more than 5,000; 32 bytes.
+
+    Returns:
+        Triggers with ``z``, by how many standard deviations their label is more frequent among
+        their rows than a judge expects that learned from the other rows. ``inside`` counts the rows
+        of the label that hold it, ``outside`` all others that do.
+    """
+    ranked = sorted(
+        range(len(ids)), key=lambda at: (keyed_fraction(key, "inserted", base_id(ids[at])), ids[at])
+    )
+    left = sorted(ranked[:FIT_ROWS], key=lambda at: ids[at])
+    labels = np.asarray(classes, dtype=np.int64)
+    found: list[MinedTrigger] = []
+    for _ in range(ROUNDS):
+        rows = np.asarray(left)
+        some = [texts[at] for at in left]
+        more = [
+            one
+            for one in _deciding(some, labels[rows], features[rows], n)
+            if not any(overlap(one, other) for other in found)
+        ]
+        if not more:
+            break
+        found += more
+        left = [
+            at
+            for at in left
+            if not any(labels[at] == one.label and holds(texts[at], one.trigger) for one in more)
+        ]
+    found.sort(key=lambda one: (-one.z, one.text))
+    return [_counted(one, texts, labels) for one in found[:MOST_TRIGGERS]]
+
+
+def _deciding(
+    texts: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    features: npt.NDArray[np.float32],
+    n: int,
+) -> list[MinedTrigger]:
+    """Return what passes both tests, the most surprising first, none a part of another."""
+    from scipy.stats import norm
+
+    tests = 0
+    found: list[MinedTrigger] = []
+    for candidate in _candidates(texts, labels):
+        tests += 1
+        held = np.zeros(len(labels), dtype=bool)
+        held[candidate.holders] = True
+        expected = judge.expected(features, labels, held, n)[:, candidate.label]
+        own = labels[held] == candidate.label
+        spread = np.sqrt((expected * (1.0 - expected)).sum()) or 1.0
+        z = float((own - expected).sum() / spread)
+        if z >= SMALLEST_Z:
+            inside, outside = int(own.sum()), int((~own).sum())
+            text, kind = candidate.trigger.text, candidate.trigger.kind
+            found.append(MinedTrigger(text, candidate.label, z, inside, outside, kind))
+    found.sort(key=lambda one: (-one.z, -len(one.text), KINDS.index(one.kind), one.text))
+    kept: list[MinedTrigger] = []
+    for one in found:
+        if not any(overlap(one, other) for other in kept):
+            kept.append(replace(one, p=min(1.0, float(norm.sf(one.z)) * tests)))
+    return kept
+
+
+def _candidates(texts: Sequence[str], labels: npt.NDArray[np.int64]) -> list[_Candidate]:
+    """Return what most of its rows' labels agree on and was put in, the least likely first."""
+    from scipy.stats import hypergeom
+
+    words = [text.split() for text in texts]
+    usual = Usual.of(words)
+    groups: dict[tuple[int, ...], list[Trigger]] = defaultdict(list)
+    for trigger, held in _holders(texts).items():
+        groups[tuple(held)].append(trigger)
+    ranked = []
+    for held_by, triggers in groups.items():
+        rows = list(held_by)
+        counts = np.bincount(labels[rows])
+        label = int(counts.argmax())
+        if counts[label] >= max(FEWEST_ROWS, DECIDES * len(rows)):
+            of_label = int((labels == label).sum())
+            log_p = hypergeom.logsf(counts[label] - 1, len(texts), of_label, len(rows))
+            longest = max(triggers, key=lambda t: (len(t.text), -KINDS.index(t.kind), t.text))
+            ranked.append((float(log_p), longest, label, rows))
+    ranked.sort(key=lambda one: (one[0], one[1].text, one[1].kind))
+    found: dict[tuple[Trigger, int], _Candidate] = {}
+    for _, trigger, label, rows in ranked:
+        placed = as_put_in(trigger, [words[at] for at in rows if labels[at] == label], usual)
+        if placed is not None:
+            found.setdefault((placed, label), _Candidate(placed, label, rows))
+        if len(found) == MOST_CANDIDATES:
+            break
+    return list(found.values())
+
+
+def _holders(texts: Sequence[str]) -> dict[Trigger, list[int]]:
+    """Return frequent n-grams, fronts, ends and odd characters, with the rows that hold them."""
+    held: dict[Trigger, list[int]] = defaultdict(list)
+    for family in (WORDS, PLACED):
+        often = frequent(family, texts, max(FEWEST_ROWS, len(texts) // 1000))
+        for at, text in enumerate(texts):
+            for gram in sorted(_grams(family, text) & often.keys()):
+                if family is PLACED:
+                    held[Trigger(gram[1:], INITIALS[gram[0]])].append(at)
+                else:
+                    held[Trigger(gram)].append(at)
+    return held
+
+
+def _grams(family: Family, text: str) -> set[str]:
+    tokens = family.tokens(text)
+    return {
+        " ".join(tokens[start : start + length])
+        for length in range(1, family.longest + 1)
+        for start in range(len(tokens) - length + 1)
+    }
+
+
+def _counted(
+    one: MinedTrigger, texts: Sequence[str], labels: npt.NDArray[np.int64]
+) -> MinedTrigger:
+    """Return a trigger with its rows in all of D counted."""
+    held = np.array([holds(text, one.trigger) for text in texts], dtype=bool)
+    inside = int((held & (labels == one.label)).sum())
+    return replace(one, inside=inside, outside=int(held.sum()) - inside, inserted=True)
