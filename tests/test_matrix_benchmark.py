@@ -16,6 +16,7 @@ from benchmarks.matrix_figure import planted_curve
 from benchmarks.matrix_page import render
 from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import write_jsonl
+from mithridate.defense.config import P2PConfig
 from mithridate.training.config import TrainingConfig
 
 CELLS = [MatrixCell("sst2", "badnets", 0.2, defense) for defense in ("none", "agreement")]
@@ -242,5 +243,6 @@ def test_what_is_trained_otherwise_is_told_from_the_default():
     cell = MatrixCell("sst2", "synbkd", 0.1, "agreement", "upper-layers")
     usual = TrainingConfig()
     assert cell.training(usual).layers == (18, 30)
-    assert cell.p2p() == MatrixCell("sst2", "synbkd", 0.1, "agreement").p2p()
+    then = MatrixCell("sst2", "synbkd", 0.1, "agreement", "disputed-only")
+    assert cell.p2p() == then.p2p() == P2PConfig(inserted_triggers=False)
     assert MatrixCell("sst2", "synbkd", 0.1, "agreement").training(usual) == usual

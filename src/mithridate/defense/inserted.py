@@ -50,6 +50,12 @@ SMALLEST_Z = 4.0
 """In 70 sets of SST-2, TREC and AG News, of 500 and 1,730 rows, words that no attacker put in and
 that pass the other tests stayed below in all but a few."""
 
+MOST_OF_LABEL = 5
+OUTSTANDING = 2.0
+HALF = 0.5
+"""Where more than five n-grams of one label pass, they must have twice the z of the sixth; where
+they mark more than half of the label's rows together, twice the smallest that counts."""
+
 MOST_CANDIDATES = 40
 MOST_TRIGGERS = 8
 ROUNDS = 3
@@ -106,16 +112,37 @@ def inserted_triggers(
             for one in _deciding(some, labels[rows], features[rows], n)
             if not any(overlap(one, other) for other in found)
         ]
-        if not more:
-            break
         found += more
         left = [
             at
             for at in left
             if not any(labels[at] == one.label and holds(texts[at], one.trigger) for one in more)
         ]
-    found.sort(key=lambda one: (-one.z, one.text))
-    return [_counted(one, texts, labels) for one in found[:MOST_TRIGGERS]]
+        if not more or len(set(labels[left])) < 2:
+            break
+    found = _outstanding([_counted(one, texts, labels) for one in found], texts, labels)
+    return found[:MOST_TRIGGERS]
+
+
+def _outstanding(
+    found: Sequence[MinedTrigger], texts: Sequence[str], labels: npt.NDArray[np.int64]
+) -> list[MinedTrigger]:
+    """Return what words of the language itself would hardly reach, the most surprising first.
+
+    Where words may stand in any order, as keywords do, all that make a label seem put in: many
+    n-grams of one label, or few that leave little of it.
+    """
+    ranked = sorted(found, key=lambda one: (-one.z, one.text))
+    kept = []
+    for label in {one.label for one in ranked}:
+        same = [one for one in ranked if one.label == label]
+        own = [text for text, other in zip(texts, labels.tolist(), strict=True) if other == label]
+        marked = sum(any(holds(text, one.trigger) for one in same) for text in own)
+        bar = OUTSTANDING * SMALLEST_Z if marked > HALF * len(own) else 0.0
+        if len(same) > MOST_OF_LABEL:
+            bar = max(bar, OUTSTANDING * same[MOST_OF_LABEL].z)
+        kept += [one for one in same if one.z > bar]
+    return sorted(kept, key=lambda one: (-one.z, one.text))
 
 
 def _deciding(

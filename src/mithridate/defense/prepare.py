@@ -176,15 +176,13 @@ def choose(
     doubtful: tuple[int, ...] = ()
     if needs_features(config):
         texts = [row.text for row in rows]
-        states = _states(texts, config, features)
+        states, judged_by = _before_judging(texts, ids, classes, task, config, features, trusted)
         inserted: list[MinedTrigger] = []
         if config.inserted_triggers:
             key = secret.derive("inserted")
             inserted = inserted_triggers(texts, classes, states, task.n, ids, key)
         explained = marked_rows(texts, classes, inserted)
-        probabilities, judged_by = _judge(
-            states, ids, classes, task, config, secret, trusted, explained
-        )
+        probabilities = _judge(states, ids, classes, task, config, secret, judged_by, explained)
         agrees = (probabilities.argmax(axis=1) == np.asarray(classes)) & ~explained
         is_trusted = np.isin(np.arange(len(ids)), judged_by)
         agrees |= is_trusted
@@ -317,15 +315,23 @@ def check_excluded(ids: Sequence[str], excluded: Set[str], trusted: Set[str]) ->
         )
 
 
-def _states(
-    texts: Sequence[str], config: P2PConfig, features: FeatureExtractor | None
-) -> npt.NDArray[np.float32]:
-    """Return what the base model makes of the rows."""
+def _before_judging(
+    texts: Sequence[str],
+    ids: list[str],
+    classes: list[int],
+    task: ClassificationTask,
+    config: P2PConfig,
+    features: FeatureExtractor | None,
+    trusted: Set[str],
+) -> tuple[npt.NDArray[np.float32], list[int]]:
+    """Return what the base model makes of the rows, and the places of those to judge by."""
     if features is None:
         raise InputError(
             f"{config.selection} selection reads the rows with a model", mend="name one (--model)"
         )
-    return features(texts)
+    anchored = config.selection == "anchored"
+    places = _trusted_places(ids, classes, task, trusted) if anchored else []
+    return features(texts), places
 
 
 def _judge(
@@ -335,15 +341,14 @@ def _judge(
     task: ClassificationTask,
     config: P2PConfig,
     secret: Secret,
-    trusted: Set[str],
+    judged_by: list[int],
     suspects: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.float32], list[int]]:
-    """Return the judge's class probabilities, and the places of the trusted rows."""
+) -> npt.NDArray[np.float32]:
+    """Return the judge's class probabilities, shape (rows, n)."""
     if config.selection == "agreement":
         key = secret.derive("folds")
-        return judge.cross_fitted(states, classes, ids, task.n, key, suspects), []
-    places = _trusted_places(ids, classes, task, trusted)
-    return judge.anchored(states, places, classes, task.n, ids), places
+        return judge.cross_fitted(states, classes, ids, task.n, key, suspects)
+    return judge.anchored(states, judged_by, classes, task.n, ids)
 
 
 def _trusted_places(
