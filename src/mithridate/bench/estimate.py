@@ -50,6 +50,8 @@ def estimates(cells: Sequence[BenchCell], journal: Path) -> list[Estimate]:
     """
     past: dict[tuple[str, str, str], list[float]] = {}
     for line in read_lines(journal):
+        if line["variant"] == "reference":
+            continue
         key = (str(line["model"]), str(line["dataset"]), str(line["defense"]))
         past.setdefault(key, []).append(line["train_seconds"] + line["eval_seconds"])
     found = []
