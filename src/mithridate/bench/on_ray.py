@@ -68,6 +68,7 @@ def run_on_ray(
         options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
         if resources.memory is not None:
             options["memory"] = resources.memory
+        matrix.note_references()
         # A node that dies takes no cell with it: the task is run anew elsewhere.
         task = ray.remote(**options, max_retries=2)(_on_worker)
         waiting = {
@@ -81,7 +82,7 @@ def run_on_ray(
             try:
                 result = ray.get(ready)
             except ray.exceptions.RayError as error:
-                result = Outcome([], f"{type(error).__name__}: {error}")
+                result = Outcome(None, f"{type(error).__name__}: {error}")
             matrix.settle(cell, result, finished)
     finally:
         if started:
