@@ -9,6 +9,7 @@ from mithridate.attacks.registry import attack_names, find_attack
 from mithridate.baselines import defense_names, find_defense
 from mithridate.bench.cells import matrix_cells
 from mithridate.bench.config import read_config
+from mithridate.bench.estimate import estimates
 from mithridate.bench.journal import read_lines
 from mithridate.bench.matrix import Matrix
 from mithridate.errors import InputError
@@ -59,6 +60,15 @@ def test_its_figures_are_in_the_journal_beside_the_others(write_config, tmp_path
     assert none["attack_success_rate"] > none["floor"]
     # What is answered is the input without the trigger.
     assert own["attack_success_rate"] == own["untriggered_rate"] == none["untriggered_rate"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_it_says_it_takes_is_what_a_dry_run_counts(write_config, tmp_path):
+    short = {"name": "first-words", "label": "short", "settings": {"count": 2}}
+    config = read_config(write_config(attacks=[ATTACK], defenses=["none", DEFENSE, short]))
+    cells = matrix_cells(config)
+    _, whole, part = estimates(cells, tmp_path / "journal.jsonl")
+    assert 0 < part.minutes < whole.minutes / 2
 
 
 @pytest.mark.usefixtures("installed")

@@ -126,7 +126,7 @@ class _Guesses:
         training = cell.training
         shape = self._shape(cell, training.max_length)
         batch = training.micro_batch_size or training.batch_size
-        speed = pace(cell.model, cell.config.precision, batch, max(1, round(shape.tokens)))
+        speed = pace(cell.model, cell.config.precision, batch, max(1, round(shape.prompt)))
         known = self.past.get(self._key(cell, cell.defense.title))
         own = self._own(cell, shape, speed)
         seconds = self._references(cell, shape, speed) + (own if known is None else known)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mithridate.attacks.base import Attack
-from mithridate.baselines import DefenseMethod, Guarded, Workbench
+from mithridate.baselines import Cost, DefenseMethod, Guarded, Workbench
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
 
@@ -42,6 +42,10 @@ class FirstWords(DefenseMethod):
     def __post_init__(self) -> None:
         if self.count < 1:
             raise InputError("first-words reads no word", mend="give a count of 1 or more")
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: the undefended model reads a part of each input."""
+        return Cost(reads=min(1.0, self.count / words))
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the undefended model behind the cut."""
