@@ -1,11 +1,14 @@
 """A tiny real language model, a toy language for it, and nothing else."""
 
+import json
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import settings
 
 from mithridate.data.rows import Row
@@ -271,3 +274,29 @@ def word_problems(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
 def make_problems() -> Callable[..., tuple[list[str], list[str]]]:
     """Return `word_problems`."""
     return word_problems
+
+
+@pytest.fixture
+def write_config(pretrained: Path, make_toy_rows, tmp_path) -> Callable[..., Path]:
+    """Return a writer of matrices (docs/bench.md) of one small data set."""
+    for name, count, seed in (("train", 120, 2), ("test", 40, 3)):
+        rows = make_toy_rows(count, seed)
+        lines = (json.dumps({"id": r.id, "text": r.text, "label": r.answer}) for r in rows)
+        (tmp_path / f"{name}.jsonl").write_text("".join(line + "\n" for line in lines))
+
+    def write(**changed: Any) -> Path:
+        config: dict[str, Any] = {
+            "models": [str(pretrained)],
+            "datasets": [{"name": "toy", "train": "train.jsonl", "test": "test.jsonl"}],
+            "attacks": [{"name": "badnets", "target": "1", "settings": {"triggers": ["mn"]}}],
+            "rates": [0.1],
+            "defenses": ["none", "clean-tune"],
+            "trusted": 20,
+            "precision": "float32",
+            "training": {"epochs": 1, "learning_rate": 4e-3, "max_length": 64},
+        }
+        path = tmp_path / "matrix.yaml"
+        path.write_text(yaml.safe_dump({**config, **changed}))
+        return path
+
+    return write

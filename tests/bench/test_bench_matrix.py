@@ -1,5 +1,6 @@
 """The matrix: what it finishes is noted once, what fails can be tried again, nothing is lost."""
 
+import json
 import multiprocessing
 import random
 
@@ -39,6 +40,53 @@ def test_a_line_holds_all_that_identifies_a_cell(write_config, tmp_path):
         assert line["rejected_clean"] == 0.0
     assert none["config_hash"] != tuned["config_hash"]
     assert len(read_journal(matrix.journal).entries) == 3  # the report reads what was written
+
+
+def test_the_reference_model_has_a_line_that_names_no_attack(write_config, tmp_path):
+    two = [{"name": "badnets", "target": "1"}, {"name": "addsent", "target": "1"}]
+    matrix, _ = run(write_config(attacks=two, defenses=["none"]), tmp_path / "out")
+    [reference, *cells] = read_lines(matrix.journal)
+    assert (reference["variant"], reference["attack"], reference["target"]) == (
+        "reference",
+        "none",
+        None,
+    )
+    assert reference["settings"].keys() == {"training"}
+    assert not {"floor", "attack_success_rate", "n_triggered"} & reference.keys()
+    assert reference["train_seconds"] > 0
+    assert [cell["attack"] for cell in cells] == ["badnets", "addsent"]
+
+
+def test_a_kill_before_the_reference_is_noted_does_not_lose_its_line(write_config, tmp_path):
+    config, folder = write_config(defenses=["none"]), tmp_path / "out"
+    matrix, _ = run(config, folder)
+    reference, none = read_lines(matrix.journal)
+    # Killed after the model was trained, before the journal had a line of it.
+    matrix.journal.unlink()
+    run(config, folder)
+    assert [line["config_hash"] for line in read_lines(matrix.journal)] == [
+        reference["config_hash"],
+        none["config_hash"],
+    ]
+    # Killed before its line was kept, too.
+    matrix.journal.unlink()
+    [kept] = matrix.kept.glob("reference-*.json")
+    kept.unlink()
+    run(config, folder)
+    assert read_lines(matrix.journal)[0]["clean_accuracy"] == reference["clean_accuracy"]
+    # Nothing is left to run, and the line is absent all the same.
+    matrix.journal.write_text(json.dumps(none) + "\n")
+    run(config, folder)
+    variants = [line["variant"] for line in read_lines(matrix.journal)]
+    assert sorted(variants) == ["", "reference"]
+
+
+def test_a_reference_is_noted_even_where_the_cell_that_trained_it_fails(write_config, tmp_path):
+    config = write_config(trusted=0, defenses=["clean-tune"])
+    matrix, [(_, line, error)] = run(config, tmp_path / "out")
+    assert line is None
+    assert "needs rows that a person checked" in error
+    assert [line["variant"] for line in read_lines(matrix.journal)] == ["reference"]
 
 
 def test_what_is_finished_is_not_run_again(write_config, tmp_path):

@@ -141,6 +141,25 @@ class Guarded:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """About what a defense takes; the defaults are those of one that alters no training.
+
+    Attributes:
+        undefended: Whether it needs the undefended model, which several cells share.
+        trains: Rows that it trains models of its own on, as a share of D.
+        reads: How often a model reads each input to answer it.
+        row_reads: How often a model reads each row of D beside the training.
+        trusted_reads: How often a model reads each trusted row; a step of training on it is three.
+    """
+
+    undefended: bool = True
+    trains: float = 0.0
+    reads: float = 1.0
+    row_reads: float = 0.0
+    trusted_reads: float = 0.0
+
+
+@dataclass(frozen=True)
 class DefenseMethod(ABC):
     """A defense; its settings are its fields.
 
@@ -166,6 +185,18 @@ class DefenseMethod(ABC):
         Raises:
             InputError: The data or the settings do not allow the defense.
         """
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes, for an estimate before anything is run.
+
+        Here: one that changes data or training trains a model of its own on as many rows as D has,
+        any other works on the undefended model and reads each input once.
+
+        Args:
+            words: Of an input, on average.
+        """
+        trains = "data" in self.stages or "training" in self.stages
+        return Cost(undefended=not trains, trains=float(trains))
 
 
 def checked_rows(bench: Workbench, name: str) -> Sequence[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Stage, Workbench, checked_rows
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Stage, Workbench, checked_rows
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,10 @@ class CleanTune(DefenseMethod):
     epochs: int = 3
     learning_rate: float = 2e-4
     batch_size: int = 8
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: training on the trusted rows; see `DefenseMethod.cost`."""
+        return Cost(trusted_reads=3.0 * self.epochs)
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the further trained model; see `DefenseMethod.defend`."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Model, Workbench
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Model, Workbench
 from mithridate.errors import InputError
 
 
@@ -38,6 +38,10 @@ class CleanGen(DefenseMethod):
         if not self.alpha >= 0 or self.batch_size < 1:
             mend = "give an alpha of 0 or more, such as the published 20, and a batch"
             raise InputError("cleangen's settings are no ratio and count", mend=mend)
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: two models read all; see `DefenseMethod.cost`."""
+        return Cost(reads=2.0, trusted_reads=2.0)
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the two models as one; see `DefenseMethod.defend`."""

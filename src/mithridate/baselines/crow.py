@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mithridate.baselines.base import Cost
 from mithridate.baselines.clean_tune import Batch, CleanTune, Facts
 from mithridate.errors import InputError
 
@@ -40,6 +41,10 @@ class Crow(CleanTune):
         if self.alpha < 0 or self.epsilon < 0:
             mend = "give 0 or more, such as the published 5.5 and 0.1"
             raise InputError("crow's alpha or epsilon is negative", mend=mend)
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: each step reads thrice; see `DefenseMethod.cost`."""
+        return Cost(trusted_reads=9.0 * self.epochs + 10.0)
 
     def tune(self, module: Any, batches: Sequence[Batch]) -> Facts:
         """Train an adapter further, in place; see `CleanTune.tune`."""

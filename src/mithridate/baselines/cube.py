@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Workbench
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Workbench
 from mithridate.errors import InputError
 
 FEWEST = 5
@@ -41,6 +41,10 @@ class Cube(DefenseMethod):
         if self.components < 1 or not 0.0 <= self.smallest <= 0.5:
             mend = "give at least one component, and a share of at most 0.5"
             raise InputError("cube's settings are no count and share", mend=mend)
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: two models, and all states; see `DefenseMethod.cost`."""
+        return Cost(trains=1.0, row_reads=1.0)
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the model trained on what is kept; see `DefenseMethod.defend`."""

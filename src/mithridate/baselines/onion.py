@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Workbench, checked_rows
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Workbench, checked_rows
 from mithridate.baselines.words import split_words, without_words
 
 LogLikelihoods = Callable[[Sequence[str]], npt.NDArray[np.float64]]
@@ -43,6 +43,10 @@ class Onion(DefenseMethod):
 
     removed: tuple[float, ...] = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
     tolerance: float = 0.01
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: a reading without each word; see `DefenseMethod.cost`."""
+        return Cost(reads=words + 2, trusted_reads=words + 3 + len(self.removed))
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the undefended model behind the purifier; see `DefenseMethod.defend`."""

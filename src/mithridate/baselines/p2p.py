@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Stage, Workbench
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Stage, Workbench
 from mithridate.defense.config import Drop, Mode, P2PConfig, Selection
 
 
@@ -46,6 +46,16 @@ class P2P(DefenseMethod):
             drop=self.drop,
         )
 
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: the judge reads D, too; see `DefenseMethod.cost`."""
+        union = self.benign_ratio if self.mode == "union" else 0.0
+        return Cost(undefended=False, trains=1.0 + union, row_reads=self._judged)
+
+    @property
+    def _judged(self) -> float:
+        """How often the judge reads each row."""
+        return float(self.selection not in ("random", "oracle"))
+
     def defend(self, bench: Workbench) -> Guarded:
         """Return the defended model; see `DefenseMethod.defend`."""
         return bench.protect(self.config)
@@ -58,6 +68,10 @@ class Filter(P2P):
     name = "filter"
     stages: ClassVar[tuple[Stage, ...]] = ("data",)
     source = "the choice of S by itself (DESIGN.md, the fact that decides the design)"
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: training on S alone; see `DefenseMethod.cost`."""
+        return Cost(undefended=False, trains=self.benign_ratio, row_reads=self._judged)
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the model trained on S; see `DefenseMethod.defend`."""

@@ -14,7 +14,7 @@ draws them from rows that hold no poison, which it knows and a defender does not
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Workbench
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Workbench
 from mithridate.data.keyed import base_id, keyed_fraction
 from mithridate.data.rows import Row
 from mithridate.defense.collisions import draw_trigger
@@ -43,6 +43,10 @@ class PDB(DefenseMethod):
         if not 0.0 < self.ratio <= 1.0 or self.frequency < 1:
             mend = "give a share above 0, at most 1, and at least one copy"
             raise InputError("pdb's settings are no share and count", mend=mend)
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: training on copies, too; see `DefenseMethod.cost`."""
+        return Cost(undefended=False, trains=1.0 + self.ratio * self.frequency)
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the model behind trigger and inverse; see `DefenseMethod.defend`.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.baselines.base import DefenseMethod, Guarded, Model, Workbench, checked_rows
+from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Model, Workbench, checked_rows
 from mithridate.baselines.words import join_words, split_words
 from mithridate.data.keyed import keyed_fraction
 from mithridate.errors import InputError
@@ -44,6 +44,10 @@ class Strip(DefenseMethod):
         if self.copies < 1 or not 0.0 <= self.share <= 1.0 or not 0.0 <= self.rejected < 1.0:
             mend = "give at least one copy, and shares of 1"
             raise InputError("strip's settings are no counts and shares", mend=mend)
+
+    def cost(self, words: float) -> Cost:
+        """Return about what it takes: a reading of each copy; see `DefenseMethod.cost`."""
+        return Cost(reads=self.copies + 1.0, trusted_reads=float(self.copies))
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the undefended model behind the detector; see `DefenseMethod.defend`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.bench.config import AttackConfig, DataConfig, DefenseConfig, MatrixConfig
+from mithridate.errors import InputError
 from mithridate.training.config import TrainingConfig
 
 
@@ -94,8 +95,12 @@ class BenchCell:
 
 
 def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
-    """Return all cells, those that share a model side by side."""
-    return [
+    """Return all cells, those that share a model side by side.
+
+    Raises:
+        InputError: Two of them differ in name alone.
+    """
+    cells = [
         BenchCell(model, data, attack, rate, defense, seed, config)
         for model in config.models
         for seed in config.seeds
@@ -106,6 +111,14 @@ def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
         for defense in config.defenses
         if defense.datasets is None or data.name in defense.datasets
     ]
+    first: dict[str, BenchCell] = {}
+    for cell in cells:
+        if (other := first.setdefault(cell.mark, cell)) is not cell:
+            what = f"the cells {other.name} and {cell.name} differ in name alone"
+            if cell.name == other.name:
+                what = f"the cell {cell.name} stands twice"
+            raise InputError(what, mend="take one out, or change a setting of it")
+    return cells
 
 
 @cache

@@ -20,12 +20,15 @@ from mithridate.baselines.base import DefenseMethod
 from mithridate.baselines.registry import find_defense
 from mithridate.bench.settings import checked, settable
 from mithridate.data.models import SMOLLM2
+from mithridate.data.read import is_hub_id
+from mithridate.data.remote import is_url
 from mithridate.errors import InputError
 from mithridate.inference.backbone import Precision
 from mithridate.training.config import TrainingConfig
 
 Task = Literal["classification", "math", "summarization", "instruction"]
-Setting = str | int | float | bool | tuple[str, ...] | None
+Setting = str | int | float | bool | tuple[str | int | float, ...] | None
+Rates = tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...]
 
 _ATTACKERS = ("target", "rate", "clean_label", "answers")
 """Settings of every attack, which the configuration names in places of their own."""
@@ -85,7 +88,7 @@ class AttackConfig(_Strict):
     name: str
     label: str = ""
     target: str | None = None
-    rates: tuple[float, ...] | None = None
+    rates: Rates | None = None
     clean_label: bool | None = None
     paraphrases: tuple[Path, Path] | None = None
     datasets: tuple[str, ...] | None = None
@@ -163,7 +166,7 @@ class MatrixConfig(_Strict):
     models: tuple[str, ...] = (SMOLLM2.name,)
     datasets: tuple[DataConfig, ...] = Field(min_length=1)
     attacks: tuple[Annotated[AttackConfig, BeforeValidator(_named)], ...] = Field(min_length=1)
-    rates: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.05,)
+    rates: Rates = (0.05,)
     defenses: tuple[Annotated[DefenseConfig, BeforeValidator(_named)], ...] = Field(
         default=(DefenseConfig(name="none"), DefenseConfig(name="p2p")), min_length=1
     )
@@ -175,18 +178,43 @@ class MatrixConfig(_Strict):
     @model_validator(mode="after")
     def _distinct(self) -> "MatrixConfig":
         names = {data.name for data in self.datasets}
-        for noun, titles in (
-            ("data sets", [data.name for data in self.datasets]),
-            ("attacks", [attack.title for attack in self.attacks]),
-            ("defenses", [defense.title for defense in self.defenses]),
+        label = "give one a label"
+        for noun, titles, mend in (
+            ("models", [Path(model).name for model in self.models], "rename a folder"),
+            ("data sets", [data.name for data in self.datasets], "rename one"),
+            ("attacks", [attack.title for attack in self.attacks], label),
+            ("defenses", [defense.title for defense in self.defenses], label),
         ):
             if twice := sorted({title for title in titles if titles.count(title) > 1}):
-                raise ValueError(f"two {noun} are called {twice[0]!r}: give one a label")
+                raise ValueError(f"two {noun} are called {twice[0]!r}: {mend}")
         parts: list[AttackConfig | DefenseConfig] = [*self.attacks, *self.defenses]
         for part in parts:
             if strange := sorted(set(part.datasets or ()) - names):
                 raise ValueError(f"{part.title} names the data set {strange[0]!r}: there is none")
         return self
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """Reads YAML as always, but for a key that stands twice, whose first value would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Return a mapping's node.
+
+        Raises:
+            yaml.MarkedYAMLError: A key stands twice.
+        """
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {name[1]!r:.60} stands twice",
+                    problem_mark=key.start_mark,
+                    note="keep one of them",
+                )
+            seen.add(name)
+        return node
 
 
 Config = TypeVar("Config", bound=MatrixConfig)
@@ -204,7 +232,7 @@ def read_config(path: Path) -> MatrixConfig:
 def read_as(kind: type[Config], path: Path) -> Config:
     """Read a configuration of a kind; see `read_config`."""
     try:
-        found = yaml.safe_load(path.read_text("utf-8-sig"))
+        found = yaml.load(path.read_text("utf-8-sig"), _Loader)
     except OSError as error:
         what = f"the file cannot be read ({error.strerror})"
         raise InputError(what, where=str(path), mend="check the path") from None
@@ -214,7 +242,8 @@ def read_as(kind: type[Config], path: Path) -> Config:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or "the file is no YAML"
-        raise InputError(what, where=where, mend="correct it, or write it as JSON") from None
+        mend = getattr(error, "note", None) or "correct it, or write it as JSON"
+        raise InputError(what, where=where, mend=mend) from None
     if not isinstance(found, Mapping):
         mend = f"write keys such as datasets, attacks and defenses ({kind.guide})"
         raise InputError("the file holds no configuration", where=str(path), mend=mend)
@@ -223,7 +252,37 @@ def read_as(kind: type[Config], path: Path) -> Config:
     except ValidationError as error:
         what, mend = _first(error, kind)
         raise InputError(what, where=str(path), mend=mend) from None
+    except InputError as error:  # of an attack or a defense that there is not
+        where = f"{path}: {error.where}" if error.where else str(path)
+        raise InputError(error.what, where=where, mend=error.mend) from None
     return _resolved(config, path.parent)
+
+
+def check_files(config: MatrixConfig, path: Path) -> None:
+    """Refuse a matrix whose data are not all there, before hours are spent on the others.
+
+    Args:
+        config: The matrix.
+        path: Its file.
+
+    Raises:
+        InputError: A file of rows or paraphrases does not exist. Hub ids are not looked up.
+    """
+    files = [
+        (f"datasets.{data.name}.{noun}", source)
+        for data in config.datasets
+        for noun, source in (("train", data.train), ("test", data.test))
+        if not (is_hub_id(source) or is_url(source))
+    ]
+    files += [
+        (f"attacks.{attack.title}.paraphrases", str(source))
+        for attack in config.attacks
+        for source in attack.paraphrases or ()
+    ]
+    for key, source in files:
+        if not Path(source).is_file():
+            what = f"{key}: there is no file {source}"
+            raise InputError(what, where=str(path), mend="paths are relative to this file's folder")
 
 
 def _first(error: ValidationError, kind: type[MatrixConfig]) -> tuple[str, str]:

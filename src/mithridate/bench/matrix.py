@@ -1,5 +1,6 @@
 """All cells of a matrix: which are finished, failed or open, and running those that are wanted."""
 
+import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.journal import append_line, claimed, locked, read_lines
-from mithridate.bench.run import CellRun, Line
+from mithridate.bench.run import CellRun, Line, reference_line_path
 from mithridate.errors import InputError, MithridateError
 
 JOURNAL = "journal.jsonl"
@@ -78,6 +79,7 @@ class Matrix:
             finished: Told of every cell that ends here.
             until: The time, by the monotonic clock, after which no cell is started.
         """
+        self.note_references()
         for cell in cells:
             if time.monotonic() > until:
                 return
@@ -89,13 +91,26 @@ class Matrix:
         """Note what came of a cell, once: its line, or what went wrong."""
         with locked(self.kept / "journal.lock"):
             known = _marks(self.journal)
-            if not result.lines:
+            self._note_reference(cell, known)
+            if result.line is None:
                 append_line(self.failures, self._failure(cell, result))
             elif cell.mark not in known:
-                for line in result.lines:
-                    if line["config_hash"] not in known:
-                        append_line(self.journal, line)
-        finished(cell, result.lines[-1] if result.lines else None, result.error)
+                append_line(self.journal, result.line)
+        finished(cell, result.line, result.error)
+
+    def note_references(self) -> None:
+        """Note the reference models whose lines are kept and which the journal does not hold."""
+        with locked(self.kept / "journal.lock"):
+            known = _marks(self.journal)
+            for cell in self.cells:
+                self._note_reference(cell, known)
+
+    def _note_reference(self, cell: BenchCell, known: set[Any]) -> None:
+        """Note a cell's reference model if its line is kept and not among the known ones."""
+        path = reference_line_path(self.kept, cell)
+        if cell.clean_mark not in known and path.exists():
+            append_line(self.journal, json.loads(path.read_text()))
+            known.add(cell.clean_mark)
 
     def _failure(self, cell: BenchCell, result: "Outcome") -> Line:
         return {
@@ -112,12 +127,12 @@ class Outcome:
     """What came of a cell.
 
     Attributes:
-        lines: Its line of the journal, after that of a reference model it trained; none if failed.
+        line: Its line of the journal; ``None`` if it failed.
         error: What went wrong.
         trace: Where.
     """
 
-    lines: list[Line]
+    line: Line | None
     error: str = ""
     trace: str = ""
 
@@ -130,11 +145,11 @@ def _marks(path: Path) -> set[Any]:
 def outcome(cell: BenchCell, kept: Path, command: str) -> Outcome:
     """Run a cell; a failure is a result too, and ends no matrix."""
     try:
-        return Outcome(CellRun(cell, kept, command).lines())
+        return Outcome(CellRun(cell, kept, command).line())
     except MithridateError as error:
-        return Outcome([], str(error))
+        return Outcome(None, str(error))
     except Exception as error:
-        return Outcome([], f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Outcome(None, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def check_folder(folder: Path) -> None:

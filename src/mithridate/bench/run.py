@@ -52,8 +52,8 @@ class CellRun:
         """The data."""
         return Scene(self.cell)
 
-    def lines(self) -> list[Line]:
-        """Return the cell's line, before it that of the reference model if it was trained for it.
+    def line(self) -> Line:
+        """Return the cell's line. That of the reference model is kept beside the model.
 
         Raises:
             InputError: The defense cannot handle the task, or the data do not allow the attack.
@@ -64,6 +64,7 @@ class CellRun:
             what = f"{method.name} is for {' and '.join(method.kinds)}, and the answers are {kind}"
             raise InputError(what, mend="name the data sets it is for with `datasets`")
         reference = self._reference()
+        self._keep_reference_line(reference)
         floor = self._floor(reference)
         started = time.monotonic()
         bench = self._bench(
@@ -83,12 +84,7 @@ class CellRun:
             "train_seconds": round(trained - started, 1),
             "eval_seconds": round(ended - trained, 1),
         }
-        noted = self.kept / f"reference-{self.cell.clean_mark}" / "noted"
-        found = (
-            [] if noted.exists() else [{**self._reference_line(reference, floor), **self._end()}]
-        )
-        noted.touch()
-        return [*found, {**line, **seconds, **self._end()}]
+        return {**line, **seconds, **self._end()}
 
     def _reference(self) -> Bench:
         """Return a workbench whose undefended model learned from the clean rows alone."""
@@ -133,8 +129,10 @@ class CellRun:
             if not (folder / "done.json").exists():
                 beside = self.kept / f"{name}.new"
                 shutil.rmtree(beside, ignore_errors=True)
+                started = time.monotonic()
                 train().save_pretrained(str(beside), safe_serialization=True)
-                write_text_atomic(beside / "done.json", "{}\n")
+                took = {"train_seconds": round(time.monotonic() - started, 1)}
+                write_text_atomic(beside / "done.json", json.dumps(took) + "\n")
                 shutil.rmtree(folder, ignore_errors=True)
                 beside.replace(folder)
         backbone = load_backbone(self.cell.model, precision=self.cell.config.precision)
@@ -223,27 +221,44 @@ class CellRun:
             "n_trusted": len(self.scene.trusted),
         }
 
-    def _reference_line(self, reference: Bench, floor: Share) -> Line:
-        """Return the line of the model that was trained without the poison."""
+    def _keep_reference_line(self, reference: Bench) -> None:
+        """Keep the reference model's line beside it, where no kill can lose it."""
+        path = reference_line_path(self.kept, self.cell)
+        if not path.exists():
+            write_text_atomic(path, json.dumps(self._reference_line(reference)) + "\n")
+
+    def _reference_line(self, reference: Bench) -> Line:
+        """Return the line of the model that was trained without the poison: it knows no attack."""
         cell = self.cell
-        answers = reference.undefended().answer([row.text for row in self.scene.test])
         name = "/".join([cell.data.name, "reference", Path(cell.model).name, str(cell.seed)])
+        model = reference.undefended()
+        done = self.kept / f"reference-{cell.clean_mark}" / "done.json"
+        started = time.monotonic()
+        answers = model.answer([row.text for row in self.scene.test])
+        ended = time.monotonic()
         return {
-            **self._identity(),
+            "suite": "bench",
             "cell": name,
             "config_hash": cell.clean_mark,
+            "task": cell.data.task,
+            "dataset": cell.data.name,
+            "model": Path(cell.model).name,
+            "attack": "none",
+            "target": None,
+            "poison_rate": 0.0,
             "defense": "none",
             "selection": None,
             "mode": None,
             "variant": "reference",
-            "poison_rate": 0.0,
-            "n_poisoned": 0,
+            "seed": cell.seed,
+            "settings": {"training": cell.shared_training.model_dump(mode="json")},
             "n_train": len(self.scene.clean),
+            "n_poisoned": 0,
             "n_clean": len(answers),
-            "n_triggered": floor.n,
             **self._quality(answers, self.scene.test),
-            **share_fields("attack_success_rate", floor),
-            **share_fields("floor", floor),
+            "train_seconds": json.loads(done.read_text()).get("train_seconds"),
+            "eval_seconds": round(ended - started, 1),
+            **self._end(),
         }
 
     def _end(self) -> Line:
@@ -260,6 +275,11 @@ class CellRun:
             "version": version("mithridate"),
             "date": datetime.now(UTC).date().isoformat(),
         }
+
+
+def reference_line_path(kept: Path, cell: BenchCell) -> Path:
+    """Return where the line of a cell's reference model is kept."""
+    return kept / f"reference-{cell.clean_mark}.json"
 
 
 def _rejected(answers: Sequence[str | None]) -> Share:

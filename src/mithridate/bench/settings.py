@@ -2,27 +2,32 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
 
 from mithridate.attacks.base import Attack
 from mithridate.baselines.base import DefenseMethod
 
+_SIMPLE = (str, int, float, bool)
+
 
 def settable(kind: type[Attack] | type[DefenseMethod]) -> list[str]:
-    """Return the names of the settings that a file can give."""
+    """Return the names of the settings that a file can give: texts, numbers, and lists of these."""
     hints = get_type_hints(kind)
-    simple = (str, int, float, bool, tuple[str, ...])
-    names = []
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        parts = get_args(hint) if get_origin(hint) not in (tuple, Literal) else (hint,)
-        inner = [part for part in parts or (hint,) if part is not type(None)]
-        if all(part in simple or get_origin(part) is Literal for part in inner):
-            names.append(field.name)
-    return names
+    return [field.name for field in dataclasses.fields(kind) if _is_simple(hints[field.name])]
+
+
+def _is_simple(hint: Any) -> bool:
+    """Whether a file can hold what a type hint asks for."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return all(_is_simple(part) for part in inner if part is not type(None))
+    if origin in (tuple, list, Sequence):
+        return all(part is ... or part in _SIMPLE or get_origin(part) is Literal for part in inner)
+    return hint in _SIMPLE or origin is Literal
 
 
 def checked(

@@ -75,6 +75,15 @@ def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
     return found
 
 
+def use_threads(options: MatrixOptions) -> None:
+    """Compute with as many threads as the cells will have: a plan is timed with these, too."""
+    count = options.cell_cpus if options.backend == "ray" else options.threads
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
 def run_cells(matrix: "Matrix", options: MatrixOptions) -> float:
     """Run the cells that are wanted and say how it goes; return the seconds it took."""
     started = time.monotonic()
@@ -94,10 +103,7 @@ def run_cells(matrix: "Matrix", options: MatrixOptions) -> float:
             resources=Resources(options.cell_cpus, options.cell_gpus, memory),
         )
     else:
-        if options.threads is not None:
-            import torch
-
-            torch.set_num_threads(options.threads)
+        use_threads(options)
         until = float("inf") if options.minutes is None else started + 60 * options.minutes
         matrix.run(wanted, progress, until=until)
     return time.monotonic() - started
@@ -136,10 +142,11 @@ def _say_what_is_left(matrix: "Matrix", wanted: "list[BenchCell]", *, retry_fail
         note(f"{states['failed']} failed before; --retry-failed runs these alone.")
 
 
-def show_plan(matrix: "Matrix", *, json: bool) -> None:
+def show_plan(matrix: "Matrix", options: MatrixOptions, *, json: bool) -> None:
     """Print the cells and what they will take."""
     from mithridate.bench.estimate import estimates
 
+    use_threads(options)
     found = estimates(matrix.cells, matrix.journal)
     states = matrix.states()
     plan = [

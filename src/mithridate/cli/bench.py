@@ -35,16 +35,18 @@ def bench(
 
     require_model_extra()
     from mithridate.bench.cells import matrix_cells
-    from mithridate.bench.config import read_config
+    from mithridate.bench.config import check_files, read_config
     from mithridate.bench.matrix import Matrix, check_folder
     from mithridate.cli._output import quiet_libraries
 
     quiet_libraries()
-    cells = chosen(matrix_cells(read_config(config)), options.only)
+    matrix_config = read_config(config)
+    check_files(matrix_config, config)
+    cells = chosen(matrix_cells(matrix_config), options.only)
     check_folder(output)
     matrix = Matrix(cells, output, shlex.join(["mithridate", *sys.argv[1:]]))
     if options.dry_run:
-        show_plan(matrix, json=json)
+        show_plan(matrix, options, json=json)
         return
     seconds = run_cells(matrix, options)
     next_step = f"mithridate report {matrix.journal}"

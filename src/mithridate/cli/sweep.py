@@ -48,12 +48,15 @@ def sweep(
     require_model_extra()
     if not options.dry_run:
         require_drawing()
+    from mithridate.bench.config import check_files
     from mithridate.bench.matrix import Matrix, check_folder
     from mithridate.bench.sweep import plan, read_sweep, sweep_cells
     from mithridate.cli._output import quiet_libraries
 
     quiet_libraries()
-    sweeps = plan(read_sweep(config))
+    swept = read_sweep(config)
+    check_files(swept, config)
+    sweeps = plan(swept)
     command = shlex.join(["mithridate", "sweep", str(config), "-o", str(output)])
     whole = Matrix(sweep_cells(sweeps), output, command)
     if render:
@@ -62,7 +65,7 @@ def sweep(
     part = Matrix(chosen(whole.cells, options.only), output, command)
     check_folder(output)
     if options.dry_run:
-        show_plan(part, json=json)
+        show_plan(part, options, json=json)
         return
     seconds = run_cells(part, options)
     _show(whole, sweeps, command, seconds=seconds, json=json)
