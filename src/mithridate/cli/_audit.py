@@ -66,6 +66,7 @@ def make_report(
     import numpy as np
 
     from mithridate.defense.audit import against_truth
+    from mithridate.defense.mining import holds
     from mithridate.report.audit import (
         BINS,
         AuditReport,
@@ -88,6 +89,14 @@ def make_report(
     if poisoned is not None:
         bad = np.array([row.id in poisoned for row in rows])
         truth = TruthFound.model_validate(against_truth(found, [r.id for r in rows], poisoned))
+    disputed_holders = [
+        sum(
+            holds(row.text, trigger.trigger, folded=trigger.folded)
+            for row, label, disputed in zip(rows, labels, found.disputed, strict=True)
+            if disputed and label == trigger.label
+        )
+        for trigger in found.mined
+    ]
     return AuditReport(
         data=data,
         date=datetime.now(UTC).date().isoformat(),
@@ -113,12 +122,13 @@ def make_report(
                 label=task.public_label(trigger.label),
                 z=round(trigger.z, 2),
                 p=trigger.p,
-                disputed=trigger.inside,
-                others=trigger.outside,
+                disputed=disputed,
+                others=trigger.inside + trigger.outside - disputed,
                 folded=trigger.folded,
                 counter=trigger in found.counter,
+                inserted=trigger.inserted,
             )
-            for trigger in found.mined
+            for trigger, disputed in zip(found.mined, disputed_holders, strict=True)
         ],
         suspects=[
             Suspect(**suspect(at, given, found), text=rows[at].text)
@@ -218,12 +228,12 @@ def show(report: "AuditReport", output: Path | None, command: str) -> None:
     _show_facts(report, output)
     if report.triggers:
         print_table(
-            "What marks the disputed rows",
+            "What marks suspicious rows",
             ("trigger", "kind", "label", "z", "p", "disputed", "others"),
             [
                 (
                     visible(found.text),
-                    found.kind,
+                    f"{found.kind}, put in" if found.inserted else found.kind,
                     str(found.label),
                     f"{found.z:.1f}",
                     f"{found.p:.1g}",

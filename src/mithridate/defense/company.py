@@ -9,6 +9,7 @@ comes what other texts begin with. Either is tested word by word.
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -95,6 +96,7 @@ class _Place:
         return self.row[: self.start] + self.row[self.end :]
 
 
+@lru_cache(maxsize=1 << 16)
 def _is_word(token: str) -> bool:
     """Whether a token is more than punctuation, which comes between a trigger and its neighbors."""
     return any(character.isalnum() for character in token)

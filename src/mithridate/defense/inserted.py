@@ -66,15 +66,6 @@ FIT_ROWS = 5_000
 """Of more rows a part, drawn by the key, is searched; what it shows is then looked for in all."""
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An n-gram whose rows nearly all have one label."""
-
-    trigger: Trigger
-    label: int
-    holders: list[int]
-
-
 def inserted_triggers(
     texts: Sequence[str],
     classes: Sequence[int],
@@ -101,27 +92,129 @@ def inserted_triggers(
     ranked = sorted(
         range(len(ids)), key=lambda at: (keyed_fraction(key, "inserted", base_id(ids[at])), ids[at])
     )
-    left = sorted(ranked[:FIT_ROWS], key=lambda at: ids[at])
+    searched = sorted(ranked[:FIT_ROWS], key=lambda at: ids[at])
     labels = np.asarray(classes, dtype=np.int64)
+    search = _Search.of([texts[at] for at in searched], labels[searched], features[searched], n)
     found: list[MinedTrigger] = []
     for _ in range(ROUNDS):
-        rows = np.asarray(left)
-        some = [texts[at] for at in left]
-        more = [
-            one
-            for one in _deciding(some, labels[rows], features[rows], n)
-            if not any(overlap(one, other) for other in found)
-        ]
+        more = [one for one in search.deciding() if not any(overlap(one, other) for other in found)]
         found += more
-        left = [
-            at
-            for at in left
-            if not any(labels[at] == one.label and holds(texts[at], one.trigger) for one in more)
-        ]
-        if not more or len(set(labels[left])) < 2:
+        search.leave_out(more)
+        if not more or len(set(search.labels[search.left])) < 2:
             break
     found = _outstanding([_counted(one, texts, labels) for one in found], texts, labels)
     return found[:MOST_TRIGGERS]
+
+
+@dataclass
+class _Search:
+    """The rows that are searched, and what is known of them.
+
+    Attributes:
+        texts: Their inputs.
+        words: The same, cut into words.
+        labels: Their labels, shape (rows,).
+        features: Shape (rows, views, dimensions).
+        n: The number of classes.
+        holders: What occurs often enough, with the rows that hold it.
+        left: The rows that no trigger explains yet, shape (rows,).
+        hopeless: What was far from deciding in an earlier round.
+    """
+
+    texts: list[str]
+    words: list[list[str]]
+    labels: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
+    n: int
+    holders: dict[Trigger, list[int]]
+    left: npt.NDArray[np.bool_]
+    hopeless: set[tuple[Trigger, int]]
+
+    @classmethod
+    def of(
+        cls,
+        texts: list[str],
+        labels: npt.NDArray[np.int64],
+        features: npt.NDArray[np.float32],
+        n: int,
+    ) -> "_Search":
+        """Begin to search some rows."""
+        words = [text.split() for text in texts]
+        left = np.ones(len(texts), dtype=bool)
+        return cls(texts, words, labels, features, n, _holders(texts), left, set())
+
+    def leave_out(self, found: Sequence[MinedTrigger]) -> None:
+        """Leave the rows of triggers and their labels out of what follows."""
+        for at in np.flatnonzero(self.left).tolist():
+            self.left[at] = not any(
+                self.labels[at] == one.label and holds(self.texts[at], one.trigger) for one in found
+            )
+
+    def deciding(self) -> list[MinedTrigger]:
+        """Return what passes both tests, the most surprising first, none a part of another."""
+        from scipy.stats import norm
+
+        candidates = self._candidates()
+        found: list[MinedTrigger] = []
+        for trigger, label, rows in candidates:
+            if (trigger, label) in self.hopeless:
+                continue
+            held = np.zeros(len(self.labels), dtype=bool)
+            held[rows] = True
+            left = self.left
+            judged = judge.expected(self.features[left], self.labels[left], held[left], self.n)
+            expected = judged[:, label]
+            own = self.labels[held] == label
+            spread = np.sqrt((expected * (1.0 - expected)).sum()) or 1.0
+            z = float((own - expected).sum() / spread)
+            if z < SMALLEST_Z / 2:
+                self.hopeless.add((trigger, label))
+            if z >= SMALLEST_Z:
+                inside, outside = int(own.sum()), int((~own).sum())
+                p = min(1.0, float(norm.sf(z)) * len(candidates))
+                found.append(MinedTrigger(trigger.text, label, z, inside, outside, trigger.kind, p))
+        found.sort(key=lambda one: (-one.z, -len(one.text), KINDS.index(one.kind), one.text))
+        kept: list[MinedTrigger] = []
+        for one in found:
+            if not any(overlap(one, other) for other in kept):
+                kept.append(one)
+        return kept
+
+    def _candidates(self) -> list[tuple[Trigger, int, list[int]]]:
+        """Return what most of its rows' labels agree on and was put in, the least likely first.
+
+        Returns:
+            Of each the trigger as a whole, the label, and all rows that hold it.
+        """
+        from scipy.stats import hypergeom
+
+        left = np.flatnonzero(self.left).tolist()
+        usual = Usual.of([self.words[at] for at in left])
+        groups: dict[tuple[int, ...], list[Trigger]] = defaultdict(list)
+        for trigger, held in self.holders.items():
+            rows = [at for at in held if self.left[at]]
+            if len(rows) >= _fewest(len(self.texts)):
+                groups[tuple(rows)].append(trigger)
+        of_label = np.bincount(self.labels[left], minlength=self.n)
+        ranked = []
+        for held_by, triggers in groups.items():
+            rows = list(held_by)
+            counts = np.bincount(self.labels[rows])
+            label = int(counts.argmax())
+            if counts[label] >= max(FEWEST_ROWS, DECIDES * len(rows)):
+                chance = hypergeom.logsf(counts[label] - 1, len(left), of_label[label], len(rows))
+                longest = max(triggers, key=lambda t: (len(t.text), -KINDS.index(t.kind), t.text))
+                ranked.append((float(chance), longest, label, rows))
+        ranked.sort(key=lambda one: (one[0], one[1].text, one[1].kind))
+        found: dict[tuple[Trigger, int], list[int]] = {}
+        for _, trigger, label, rows in ranked:
+            own = [self.words[at] for at in rows if self.labels[at] == label]
+            whole = as_put_in(trigger, own, usual)
+            if whole is not None:
+                found.setdefault((whole, label), rows)
+            if len(found) == MOST_CANDIDATES:
+                break
+        return [(trigger, label, rows) for (trigger, label), rows in found.items()]
 
 
 def _outstanding(
@@ -145,72 +238,16 @@ def _outstanding(
     return sorted(kept, key=lambda one: (-one.z, one.text))
 
 
-def _deciding(
-    texts: Sequence[str],
-    labels: npt.NDArray[np.int64],
-    features: npt.NDArray[np.float32],
-    n: int,
-) -> list[MinedTrigger]:
-    """Return what passes both tests, the most surprising first, none a part of another."""
-    from scipy.stats import norm
-
-    tests = 0
-    found: list[MinedTrigger] = []
-    for candidate in _candidates(texts, labels):
-        tests += 1
-        held = np.zeros(len(labels), dtype=bool)
-        held[candidate.holders] = True
-        expected = judge.expected(features, labels, held, n)[:, candidate.label]
-        own = labels[held] == candidate.label
-        spread = np.sqrt((expected * (1.0 - expected)).sum()) or 1.0
-        z = float((own - expected).sum() / spread)
-        if z >= SMALLEST_Z:
-            inside, outside = int(own.sum()), int((~own).sum())
-            text, kind = candidate.trigger.text, candidate.trigger.kind
-            found.append(MinedTrigger(text, candidate.label, z, inside, outside, kind))
-    found.sort(key=lambda one: (-one.z, -len(one.text), KINDS.index(one.kind), one.text))
-    kept: list[MinedTrigger] = []
-    for one in found:
-        if not any(overlap(one, other) for other in kept):
-            kept.append(replace(one, p=min(1.0, float(norm.sf(one.z)) * tests)))
-    return kept
-
-
-def _candidates(texts: Sequence[str], labels: npt.NDArray[np.int64]) -> list[_Candidate]:
-    """Return what most of its rows' labels agree on and was put in, the least likely first."""
-    from scipy.stats import hypergeom
-
-    words = [text.split() for text in texts]
-    usual = Usual.of(words)
-    groups: dict[tuple[int, ...], list[Trigger]] = defaultdict(list)
-    for trigger, held in _holders(texts).items():
-        groups[tuple(held)].append(trigger)
-    ranked = []
-    for held_by, triggers in groups.items():
-        rows = list(held_by)
-        counts = np.bincount(labels[rows])
-        label = int(counts.argmax())
-        if counts[label] >= max(FEWEST_ROWS, DECIDES * len(rows)):
-            of_label = int((labels == label).sum())
-            log_p = hypergeom.logsf(counts[label] - 1, len(texts), of_label, len(rows))
-            longest = max(triggers, key=lambda t: (len(t.text), -KINDS.index(t.kind), t.text))
-            ranked.append((float(log_p), longest, label, rows))
-    ranked.sort(key=lambda one: (one[0], one[1].text, one[1].kind))
-    found: dict[tuple[Trigger, int], _Candidate] = {}
-    for _, trigger, label, rows in ranked:
-        placed = as_put_in(trigger, [words[at] for at in rows if labels[at] == label], usual)
-        if placed is not None:
-            found.setdefault((placed, label), _Candidate(placed, label, rows))
-        if len(found) == MOST_CANDIDATES:
-            break
-    return list(found.values())
+def _fewest(rows: int) -> int:
+    """Return how many of some rows must hold what is looked at."""
+    return max(FEWEST_ROWS, rows // 1000)
 
 
 def _holders(texts: Sequence[str]) -> dict[Trigger, list[int]]:
     """Return frequent n-grams, fronts, ends and odd characters, with the rows that hold them."""
     held: dict[Trigger, list[int]] = defaultdict(list)
     for family in (WORDS, PLACED):
-        often = frequent(family, texts, max(FEWEST_ROWS, len(texts) // 1000))
+        often = frequent(family, texts, _fewest(len(texts)))
         for at, text in enumerate(texts):
             for gram in sorted(_grams(family, text) & often.keys()):
                 if family is PLACED:

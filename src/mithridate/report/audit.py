@@ -38,18 +38,20 @@ class LabelCount(Part):
 
 
 class TriggerFound(Part):
-    """What marks the disputed rows of a label.
+    """What marks the suspicious rows of a label.
 
     Attributes:
         text: Words or a character.
         kind: Where it stands.
         label: The label of those rows.
-        z: Two-proportion z-score.
+        z: Two-proportion z-score; of what was put in, by how many standard deviations the label is
+            more frequent than a judge expects.
         p: Probability that chance does as much for any candidate.
         disputed: Disputed rows of the label that hold it.
         others: All other rows that hold it.
         folded: Whether case and punctuation were left out of account.
         counter: Whether it is strong enough for counter-triggers.
+        inserted: Whether it was found by where it stands.
     """
 
     text: Text
@@ -61,6 +63,7 @@ class TriggerFound(Part):
     others: NonNegativeInt
     folded: bool = False
     counter: bool = False
+    inserted: bool = False
 
 
 class Suspect(Part):
@@ -116,7 +119,7 @@ class AuditReport(Part):
         labels: Each label's rows.
         disputed: Rows whose label the judge disputes.
         excluded: Rows to keep out of S.
-        triggers: What marks the disputed rows, strongest first.
+        triggers: What was put in, then what marks the disputed rows, each the strongest first.
         suspects: The most disputed rows, the most disputed first.
         confidence: Share of the rows by the judge's probability of their label, in 20 bins.
         confidence_poisoned: The same of rows known to be poisoned; empty where unknown.
