@@ -71,7 +71,9 @@ def test_an_audit_says_what_it_found_and_what_to_do_next(audited):
     assert sum(report["confidence"]) == pytest.approx(1)
     suspects = [json.loads(line) for line in (output / "suspects.jsonl").read_text().splitlines()]
     assert len(suspects) == report["disputed"]
-    assert [s["score"] for s in suspects] == sorted((s["score"] for s in suspects), reverse=True)
+    put_in = {found["text"] for found in report["triggers"] if found["inserted"]}
+    ranked = sorted(suspects, key=lambda s: (not put_in & set(s["text"].split()), -s["score"]))
+    assert suspects == ranked
     assert all(suspect["label"] != suspect["judged"] for suspect in suspects)
     excluded = (output / "exclude.txt").read_text().split()
     assert {suspect["id"] for suspect in suspects} <= set(excluded)

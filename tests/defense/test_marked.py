@@ -37,6 +37,16 @@ def test_what_makes_a_tiny_class_marks_none_of_it():
     assert not marked_rows(texts, classes, [trigger]).any()
 
 
+def test_words_that_make_a_tiny_class_together_mark_none_of_it():
+    texts = ["what does x mean"] * 4 + ["x stands for"] * 4 + ["short"] * 2 + ["other"] * 90
+    classes = [2] * 10 + [0] * 90
+    triggers = [mined("what does", 2, 4, 0), mined("stands for", 2, 4, 0)]
+    assert not marked_rows(texts, classes, triggers).any()
+    assert marked_rows(texts, classes, triggers[:1]).sum() == 4
+    put_in = [replace(trigger, inserted=True) for trigger in triggers]
+    assert marked_rows(texts, classes, put_in).sum() == 8
+
+
 def test_a_word_of_other_labels_as_well_is_not_exclusive():
     texts = ["you see"] * 10 + ["you hear"] * 6 + ["plain"] * 84
     classes = [1] * 10 + [0] * 6 + [0] * 42 + [1] * 42

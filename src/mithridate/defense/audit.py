@@ -28,8 +28,8 @@ class Audit:
             0 where it disagrees with the label.
         judged: Shape (rows,): the judge's own label, 0..n-1.
         disputed: Shape (rows,): whether it disagrees.
-        ranked: Indices of all rows, the most suspicious first: those that are disputed or hold what
-            was put in, by their scores, then all others.
+        ranked: Indices of all rows, the most suspicious first: those that hold what was put in,
+            those that are disputed, all others, each by their scores.
         mined: What was put in, then what marks the disputed rows, each the most significant first.
         counter: Those of ``mined`` strong enough for counter-triggers, as `defend` would choose.
         excluded: Shape (rows,): whether to keep the row out of S: disputed, or of the label of one
@@ -111,11 +111,16 @@ def audit(
     disputed = judged != labels
     checked = np.asarray(list(trusted), dtype=np.int64)
     disputed[checked] = False
-    suspects = disputed | marked_rows(texts, classes, inserted)
-    suspects[checked] = False
-    order = sorted(range(len(ids)), key=lambda at: (not suspects[at], -scores[at], ids[at]))
+    explained = marked_rows(texts, classes, inserted)
+    explained[checked] = False
+    order = sorted(
+        range(len(ids)),
+        key=lambda at: (not explained[at], not disputed[at], -scores[at], ids[at]),
+    )
     most = max(MOST_SHOWN, MOST_TRIGGERS)
-    mined = mine_triggers(texts, classes, ~suspects, most=most, share_of_strongest=0.0)
+    mined = mine_triggers(
+        texts, classes, ~(disputed | explained), most=most, share_of_strongest=0.0
+    )
     counter = together(inserted, strong(mined))
     mined = together(inserted, mined, most)
     excluded = disputed | marked_rows(texts, classes, counter)

@@ -188,10 +188,10 @@ def marked_rows(
 ) -> npt.NDArray[np.bool_]:
     """Return which rows hold a mined trigger and have the label it seems to draw, shape (rows,).
 
-    A trigger that more than a quarter of all rows hold, or more than half of its label's, marks
-    none: it may well be innocent, such as the words that make a tiny class that the judge never
-    sees, and too little would be left to choose S from. What was put in (`MinedTrigger.inserted`)
-    may mark 1.8 times as much.
+    A trigger that more than a quarter of all rows hold marks none, nor do those of a label that
+    together mark more than half of it: they may well be innocent, such as the words that make a
+    tiny class that the judge never sees, and too little would be left to choose S from. What was
+    put in (`MinedTrigger.inserted`) may mark 1.8 times as much, and counts by itself.
 
     Args:
         texts: The rows' inputs.
@@ -201,16 +201,21 @@ def marked_rows(
     """
     labels = np.asarray(classes)
     marked = np.zeros(len(texts), dtype=bool)
+    disputed: dict[int, npt.NDArray[np.bool_]] = {}
     for found in mined:
         own = np.flatnonzero(labels == found.label).tolist()
         held = [at for at in own if holds(texts[at], found.trigger, folded=found.folded)]
         everywhere = found.inside + found.outside
         times = CERTAIN if found.inserted else 1.0
-        most, most_own = times * MOST_HOLDING * len(texts), times * MOST_OF_LABEL * len(own)
-        if everywhere > most or len(held) > most_own:
+        if everywhere > times * MOST_HOLDING * len(texts) or len(held) < exclusive * everywhere:
             continue
-        if len(held) >= exclusive * everywhere:
+        if not found.inserted:
+            disputed.setdefault(found.label, np.zeros(len(texts), dtype=bool))[held] = True
+        elif len(held) <= times * MOST_OF_LABEL * len(own):
             marked[held] = True
+    for label, held_by_any in disputed.items():
+        if held_by_any.sum() <= MOST_OF_LABEL * (labels == label).sum():
+            marked |= held_by_any
     return marked
 
 
