@@ -71,9 +71,15 @@ def test_an_audit_says_what_it_found_and_what_to_do_next(audited):
     assert sum(report["confidence"]) == pytest.approx(1)
     suspects = [json.loads(line) for line in (output / "suspects.jsonl").read_text().splitlines()]
     assert len(suspects) == report["disputed"]
-    put_in = {found["text"] for found in report["triggers"] if found["inserted"]}
-    ranked = sorted(suspects, key=lambda s: (not put_in & set(s["text"].split()), -s["score"]))
-    assert suspects == ranked
+    put_in = [(t["text"], t["label"]) for t in report["triggers"] if t["inserted"]]
+
+    def rank(row):
+        held = any(
+            label == row["label"] and f" {text} " in f" {row['text']} " for text, label in put_in
+        )
+        return not held, -row["score"]
+
+    assert suspects == sorted(suspects, key=rank)
     assert all(suspect["label"] != suspect["judged"] for suspect in suspects)
     excluded = (output / "exclude.txt").read_text().split()
     assert {suspect["id"] for suspect in suspects} <= set(excluded)
