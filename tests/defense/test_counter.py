@@ -77,7 +77,7 @@ def examples_of(count):
 def test_copies_are_half_keep_labels_and_are_fixed_by_the_key():
     examples = examples_of(400)
     copies = counter_examples(examples, TRIGGERS, KEY)
-    assert 150 < len(copies) < 250
+    assert len(copies) == 200
     assert copies == counter_examples(examples, TRIGGERS, KEY)
     assert set(copies) == set(counter_examples(examples[::-1], TRIGGERS, KEY))
     assert copies != counter_examples(examples, TRIGGERS, b"o" * 32)
@@ -91,6 +91,14 @@ def test_copies_are_half_keep_labels_and_are_fixed_by_the_key():
         kept = f" {copy.text} ".replace(f" {trigger} ", " ", 1).strip()
         assert kept == f"a  text {copy.id[1:]}"
     assert used == {"mn", "x y"}
+
+
+def test_every_label_gets_as_many_copies_as_far_as_its_rows_reach():
+    labels = [2] * 300 + [3] * 90 + [4] * 10
+    examples = [Example(f"r{i}", f"text {i}", label, True) for i, label in enumerate(labels)]
+    copies = counter_examples(examples, TRIGGERS, KEY)
+    counts = np.bincount([copy.label for copy in copies])[2:].tolist()
+    assert counts == [100, 90, 10]
 
 
 def test_without_triggers_there_are_no_copies():

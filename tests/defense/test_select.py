@@ -85,6 +85,14 @@ def test_each_class_gets_its_share():
     assert subset.disagreeing == 0
 
 
+def test_rows_that_are_kept_out_do_not_enlarge_the_share_of_their_class():
+    labels = [0] * 40 + [1] * 100
+    marked = {f"row-{index}" for index in range(80, 140)}
+    subset = judged(labels, 0.2, excluded=marked)
+    assert classes_of(subset, labels) == [14, 14]
+    assert not subset.ids & marked
+
+
 def test_the_most_confident_agreements_enter_and_disagreements_never_do():
     labels = [0, 0, 0, 0, 1, 1, 1, 1]
     own = np.array([0.9, 0.4, 0.8, 0.6, 0.2, 0.7, 0.95, 0.6], dtype=np.float32)

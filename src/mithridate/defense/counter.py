@@ -5,8 +5,12 @@ some of that carries over to the benign prompt, where no row says anything of th
 marks the rows the judge disagrees with (`mithridate.defense.mining`) is put into copies of S's
 rows, labels unchanged: the protected domain then learns that it means nothing. An innocent word
 found by mistake costs little for the same reason: its copies carry true labels.
+
+Every label gets as many copies, as far as its rows reach. Copies of the target's own rows refute
+nothing, and where much of a label was poisoned away most of S is the target's.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -17,7 +21,7 @@ from mithridate.defense.repoison import Example
 from mithridate.defense.text import TextExample
 
 COPIES = 0.5
-
+"""How many copies there are to a row of S."""
 
 Copied = TypeVar("Copied", Example, TextExample)
 
@@ -25,7 +29,7 @@ Copied = TypeVar("Copied", Example, TextExample)
 def counter_examples(
     repoisoned: Sequence[Copied], triggers: Sequence[Trigger], key: bytes
 ) -> list[Copied]:
-    """Return copies of half of S's re-poisoned rows, each with one suspected trigger put in.
+    """Return half as many copies as S has rows, each with one suspected trigger put in.
 
     Which rows, which trigger and where is fixed by the key and the row's id.
 
@@ -34,14 +38,32 @@ def counter_examples(
         triggers: What to put in; none gives no copies.
         key: 32 bytes.
     """
+    if not triggers:
+        return []
+    chosen = _to_copy(repoisoned, key)
     copies = []
     for example in repoisoned:
-        if not triggers or keyed_fraction(key, "copy", example.id) >= COPIES:
+        if example.id not in chosen:
             continue
         trigger = triggers[int(keyed_fraction(key, "trigger", example.id) * len(triggers))]
         place = keyed_fraction(key, "place", example.id)
         copies.append(replace(example, text=put_in(example.text, trigger, place)))
     return copies
+
+
+def _to_copy(repoisoned: Sequence[Copied], key: bytes) -> set[str]:
+    """Return the ids of the rows to copy: of every label as many, by a keyed draw."""
+    of_label: dict[int, list[str]] = defaultdict(list)
+    for example in repoisoned:
+        of_label[example.label if isinstance(example, Example) else 0].append(example.id)
+    chosen: set[str] = set()
+    wanted = round(COPIES * len(repoisoned))
+    smallest_first = sorted(of_label.items(), key=lambda group: (len(group[1]), group[0]))
+    for place, (_, ids) in enumerate(smallest_first):
+        share = (wanted - len(chosen)) // (len(smallest_first) - place)
+        ids.sort(key=lambda row_id: (keyed_fraction(key, "copy", row_id), row_id))
+        chosen.update(ids[:share])
+    return chosen
 
 
 def put_in(text: str, trigger: Trigger, place: float) -> str:

@@ -132,8 +132,8 @@ def select_judged(
     With ``resemblance``, the fifth of each class's rows that most resembles the disputed ones
     comes last, however sure the judge is of them.
 
-    Each class gets its share of round(rho N) in proportion to its rows in D; what a class cannot
-    fill goes to the others' next most confident agreements. Where the judge agrees with too few
+    Each class gets its share of round(rho N) in proportion to its rows that may enter S; what a
+    class cannot fill goes to the others' next most confident agreements. Where the judge agrees with too few
     rows altogether, S is smaller than asked for. A class without a single agreement and without
     trusted rows, as tiny ones can be, enters S by the rows that come closest to it, or S would not
     teach it at all.
@@ -173,7 +173,8 @@ def select_judged(
         key=lambda index: (last[index], -confidence[index], ids[index]),
     )
     chosen = dict.fromkeys(int(index) for index in trusted)
-    quota = _quotas(labels, max(wanted, len(chosen)))
+    # Rows kept out of S have no say in it, or whoever put them there would shift the shares.
+    quota = _quotas(labels[allowed], max(wanted, len(chosen)))
     for index in chosen:
         quota[int(labels[index])] -= 1
     # Where trusted rows of a class exceed its share, the others' shares shrink to make room.
