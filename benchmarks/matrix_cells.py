@@ -269,6 +269,7 @@ class MatrixCell:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
+    "shares-of-all": {},
     "disputed-only": {"inserted_triggers": False},
     "no-counter": {"inserted_triggers": False, "counter_triggers": False},
     "union": {"inserted_triggers": False, "mode": "union"},
@@ -277,9 +278,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "drop-marked": {"inserted_triggers": False, "drop": "marked"},
     "drop-disputed": {"inserted_triggers": False, "drop": "disputed"},
 }
-"""What a cell's re-poisoning changes of the default. All variants, those of the training too, were
-tried before triggers were looked for by where they stand; ``disputed-only`` is the default of then.
-"""
+"""What a cell's re-poisoning changes of the default. ``shares-of-all`` changes no setting: it is
+the default before rows kept out of S ceased to count in their label's share. All other variants,
+those of the training too, were tried before triggers were looked for by where they stand;
+``disputed-only`` is the default of then."""
 
 TRAINED: dict[str, dict[str, Any]] = {
     "last-stage": {"last_stage": True},

@@ -133,10 +133,10 @@ def select_judged(
     comes last, however sure the judge is of them.
 
     Each class gets its share of round(rho N) in proportion to its rows that may enter S; what a
-    class cannot fill goes to the others' next most confident agreements. Where the judge agrees with too few
-    rows altogether, S is smaller than asked for. A class without a single agreement and without
-    trusted rows, as tiny ones can be, enters S by the rows that come closest to it, or S would not
-    teach it at all.
+    class cannot fill goes to the others' next most confident agreements. Where the judge agrees
+    with too few rows altogether, S is smaller than asked for. A class without a single agreement
+    and without trusted rows, as tiny ones can be, enters S by the rows that come closest to it, or
+    S would not teach it at all.
 
     Args:
         ids: All row ids of D.
