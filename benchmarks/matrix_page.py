@@ -20,6 +20,9 @@ LOSS = 0.015
 SHARE = 0.8
 """The bar: the share of all cells of the default that must meet the first one."""
 
+FALLEN = 0.05
+"""A miss with a CA more than this under the undefended one is an untaught model's."""
+
 LEARNED = 0.1
 """An undefended ASR less than this over its floor is no test of a defense."""
 
@@ -193,7 +196,7 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell]) -> str:
     missed = [pair for pair in tests if excess(pair[1]) > EXCESS]
     texts += [
         f"- MISSED by `{cell.name}`: {points(excess(line))} points over the floor; "
-        f"{_reason(cell, line)}"
+        f"{_reason(cell, line, done)}"
         for cell, line in sorted(missed, key=lambda pair: -excess(pair[1]))
     ]
     weak = [cell for cell, _ in judged if not _is_test(cell, done)]
@@ -232,7 +235,7 @@ def _accuracy(pairs: Sequence[tuple[MatrixCell, Line]], done: dict[str, Line]) -
     )
 
 
-def _reason(cell: MatrixCell, line: Line) -> str:
+def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     """Say what a miss comes from, as far as the line tells."""
     inside, size = line["n_subset_poisoned"], line["n_subset"]
     if inside > 0.01 * size:
@@ -242,6 +245,12 @@ def _reason(cell: MatrixCell, line: Line) -> str:
         return f"{inside} of S's {size} rows are poisoned; the interval reaches the bar."
     if cell.attack in CLEAN_LABEL:
         return "the poisoned rows' labels are right, so no judge of labels can see them."
+    accuracy = line["clean_accuracy"]
+    if accuracy < done[_undefended(cell)]["clean_accuracy"] - FALLEN:
+        return (
+            f"{inside} of S's {size} rows are poisoned, and CA fell as well, to {accuracy:.3f}: it "
+            "does not know the task, triggered or not."
+        )
     return f"{inside} of S's {size} rows are poisoned: what the other rows teach carries over."
 
 

@@ -138,6 +138,14 @@ class TestBars:
         assert "- MISSED by `sst2/badnets@0.1/agreement`: +40.0 points" in bars
         assert "40 of S's 100 rows are poisoned: the choice of S failed" in bars
 
+    def test_a_miss_of_a_model_that_does_not_know_the_task_says_so(self, lines):
+        lines["undefended"] |= {"clean_accuracy": 0.75}
+        lines["defended"] |= {"attack_success_rate": 0.6, "attack_success_rate_low": 0.5}
+        lines["defended"] |= {"n_subset": 100, "n_subset_poisoned": 0, "clean_accuracy": 0.64}
+        assert "CA fell as well, to 0.640: it does not know the task" in self.bars(lines)
+        lines["defended"] |= {"clean_accuracy": 0.74}
+        assert "what the other rows teach carries over" in self.bars(lines)
+
     def test_a_backdoor_nobody_learned_is_no_test(self, lines):
         lines["undefended"] |= {"attack_success_rate": 0.15}
         lines["defended"] |= {"attack_success_rate": 0.5}
