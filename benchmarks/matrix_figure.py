@@ -9,6 +9,9 @@ from benchmarks.page import Line
 COLOURS = ("#0072b2", "#d55e00")
 """Told apart by every kind of colour blindness (Okabe and Ito)."""
 
+BESIDE = 0.3
+"""Room at both sides of the points."""
+
 
 def planted_curve(lines: Sequence[Line]) -> str | None:
     """Draw ASR over its floor against the number of poisoned rows in S, as an SVG file's text.
@@ -55,6 +58,7 @@ def planted_curve(lines: Sequence[Line]) -> str | None:
         axes.set_xscale("symlog", linthresh=1)
         ticks = sorted({line["planted"] for line in drawn})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.set_xlim(-BESIDE, (1 + BESIDE) * ticks[-1])  # to the left the scale is linear
         axes.minorticks_off()
         size = drawn[0]["n_subset"]
         axes.set_xlabel(f"poisoned rows among the {size} of S, put in on purpose")

@@ -255,10 +255,10 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
 
 
 def _references(lines: Sequence[Line]) -> str:
-    rows = ["| data set | rows | CA | seconds |", "|---|---|---|---|"]
+    rows = ["| data set | rows | CA | seconds | date |", "|---|---|---|---|---|"]
     rows += [
         f"| {line['dataset']} | {line['n_train']:,} | {interval(line, 'clean_accuracy')} "
-        f"| {line['train_seconds']:.0f} |"
+        f"| {line['train_seconds']:.0f} | {line['date']} |"
         for line in lines
         if line["variant"] == "reference"
     ]
