@@ -15,6 +15,8 @@ import torch
 from peft.tuners.lora import Linear as LoraLayer
 from torch import nn
 
+from mithridate.inference.replace import replaced_forwards
+
 
 @contextmanager
 def fused_lora(model: Any) -> Iterator[int]:
@@ -28,13 +30,8 @@ def fused_lora(model: Any) -> Iterator[int]:
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
     # One that has a forward of its own is fused already, by a block around this one.
     chosen = [layer for layer in layers if "forward" not in vars(layer) and _is_plain(layer)]
-    for layer in chosen:
-        layer.forward = _forward_of(layer)
-    try:
-        yield len(chosen)
-    finally:
-        for layer in chosen:
-            del layer.forward
+    with replaced_forwards(chosen, _forward_of) as count:
+        yield count
 
 
 def _is_plain(layer: Any) -> bool:

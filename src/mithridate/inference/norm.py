@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from mithridate.inference.replace import replaced_forwards
+
 ALIKE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}
 """How far outputs may differ, as a share: the last digit of each dtype, and a little more."""
 
@@ -31,13 +33,8 @@ def fused_norms(model: Any) -> Iterator[int]:
         How many layers it is.
     """
     chosen = [layer for layer in model.modules() if _is_plain(layer)]
-    for layer in chosen:
-        layer.forward = _forward_of(layer)
-    try:
-        yield len(chosen)
-    finally:
-        for layer in chosen:
-            del layer.forward
+    with replaced_forwards(chosen, _forward_of) as count:
+        yield count
 
 
 def _is_plain(layer: Any) -> bool:
