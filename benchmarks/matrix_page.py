@@ -238,20 +238,21 @@ def _accuracy(pairs: Sequence[tuple[MatrixCell, Line]], done: dict[str, Line]) -
 def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     """Say what a miss comes from, as far as the line tells."""
     inside, size = line["n_subset_poisoned"], line["n_subset"]
+    poisoned = f"{inside} of S's {size} rows are poisoned"
     if inside > 0.01 * size:
-        return f"{inside} of S's {size} rows are poisoned: the choice of S failed."
+        return f"{poisoned}: the choice of S failed."
     low = line["attack_success_rate_low"] - line["floor"]
     if low <= EXCESS:
-        return f"{inside} of S's {size} rows are poisoned; the interval reaches the bar."
+        return f"{poisoned}; the interval reaches the bar."
     if cell.attack in CLEAN_LABEL:
         return "the poisoned rows' labels are right, so no judge of labels can see them."
     accuracy = line["clean_accuracy"]
     if accuracy < done[_undefended(cell)]["clean_accuracy"] - FALLEN:
         return (
-            f"{inside} of S's {size} rows are poisoned, and CA fell as well, to {accuracy:.3f}: it "
-            "does not know the task, triggered or not."
+            f"{poisoned}, and CA fell as well, to {accuracy:.3f}: it does not know the task, "
+            "triggered or not."
         )
-    return f"{inside} of S's {size} rows are poisoned: what the other rows teach carries over."
+    return f"{poisoned}: what the other rows teach carries over."
 
 
 def _references(lines: Sequence[Line]) -> str:

@@ -7,12 +7,15 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 from mithridate.inference.norm import ALIKE, fused_norms
 
 
+def norms(model):
+    return [module for module in model.modules() if "RMSNorm" in type(module).__name__]
+
+
 def llama(sizes, dtype=torch.float32):
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**sizes)).to(dtype).requires_grad_(False)
-    for module in model.modules():
-        if "RMSNorm" in type(module).__name__:
-            module.weight.uniform_(0.5, 2.0)
+    for layer in norms(model):
+        layer.weight.uniform_(0.5, 2.0)
     return model
 
 
@@ -49,9 +52,8 @@ def test_a_whole_model_says_the_same(sizes):
 
 def test_a_layer_that_scales_otherwise_or_is_trained_keeps_its_own_way(sizes):
     gemma = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, head_dim=8)).requires_grad_(False)
-    for module in gemma.modules():
-        if "RMSNorm" in type(module).__name__:
-            module.weight.fill_(0.5)
+    for layer in norms(gemma):
+        layer.weight.fill_(0.5)
     with fused_norms(gemma) as count:
         assert count == 0
     with fused_norms(llama(sizes).requires_grad_(True)) as count:
