@@ -272,10 +272,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not asked:
         return
     page = arguments.results / f"{arguments.suite}.md"
-    curve = planted_curve(matrix.lines())
+    first = replace(matrix, seed=0)  # the page is the first seed's, and shows the others beside it
+    curve = planted_curve(first.lines())
     if curve:
         write_text_atomic(arguments.results / CURVE, curve)
-    write_text_atomic(page, render(matrix.lines(), classification_cells()))
+    write_text_atomic(page, render(first.lines(), classification_cells(), first.again()))
     print(f"page: {page} ({os.path.getsize(page)} bytes)")
 
 

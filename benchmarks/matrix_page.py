@@ -1,6 +1,7 @@
 """The page of the matrix: what misses its bar first, then every cell, run or not."""
 
 from collections.abc import Callable, Sequence
+from statistics import mean
 from typing import Any
 
 from benchmarks.matrix_cells import (
@@ -27,10 +28,17 @@ LEARNED = 0.1
 """An undefended ASR less than this over its floor is no test of a defense."""
 
 DEFAULTS = ("agreement", "anchored")
-BLANK = "| {} | {} | {} | not run | | | | | |"
+BLANK = "| {} | {} | {} | not run | | | | | | |"
 HEAD = (
-    "| attack | rate | training | CA | ASR | floor | over floor | poisoned in S | |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| attack | rate | training | CA | ASR | floor | over floor | without it | poisoned in S | |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+SEEDS_NOTE = (
+    "The draws of both sides and the order of training are others: the poisoned rows, S, the "
+    "secrets, the test rows, and the reference model that gives the floor. Run again were the "
+    "attacks with inserted triggers up to 10% of which a cell misses above, by both defaults.\n\n"
+    "| cell | seed | CA | ASR | floor | over floor | without it | poisoned in S |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -58,12 +66,13 @@ VARIANT_NOTE = (
 )
 
 
-def render(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
+def render(lines: Sequence[Line], cells: Sequence[MatrixCell], again: Sequence[Line] = ()) -> str:
     """Return the page.
 
     Args:
         lines: The finished cells, all of the same settings.
         cells: All cells there are to be.
+        again: Finished cells of the same settings but for the seed.
     """
     done = {line["cell"]: line for line in lines}
     if not done:
@@ -91,7 +100,7 @@ def render(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
     parts = [
         "# Attacks by defenses: classification",
         _facts(lines, cells),
-        "## Bars, and the cells that miss them\n\n" + _bars(done, cells),
+        "## Bars, and the cells that miss them\n\n" + _bars(done, cells, again),
         "## Models trained without the poison\n\n" + _references(lines),
     ]
     for title, note, belongs in sections:
@@ -99,6 +108,8 @@ def render(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
         rows = [_row(cell, done) for cell in sorted(chosen, key=lambda cell: _order(cell, chosen))]
         parts.append("\n".join([f"## {title}\n\n{note}{HEAD}", *rows]))
         parts += [further for further in [_further(chosen, done)] if further]
+    if again:
+        parts.append(_seeds([*lines, *again]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -166,8 +177,9 @@ def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
         f"r={settings['rank']} on {', '.join(settings['target_modules'])}, batches of "
         f"{settings['batch_size']}, learning rate {settings['learning_rate']:g}); "
         f"{settings['n_clean']} clean and {counts[0]} to {counts[-1]} triggered test rows; closed "
-        f"decoding; exact binomial 95% intervals. Anchored selection: {settings['n_trusted']} "
-        "checked rows, the classes in turn.\n\n"
+        f"decoding; exact binomial 95% intervals. *Without it*: how often the same inputs get the "
+        "target when the trigger is not in them (measured from 2026-11-30). Anchored selection: "
+        f"{settings['n_trusted']} checked rows, the classes in turn.\n\n"
         f"{run} of {len(cells)} cells are finished ({dates[0]} to {dates[-1]}, "
         f"{seconds / 3600:.1f} hours of one {first['device']} process; commits "
         f"{', '.join(commits)}); the others say *not run*. `python -m benchmarks.matrix --suite "
@@ -176,7 +188,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
     )
 
 
-def _bars(done: dict[str, Line], cells: Sequence[MatrixCell]) -> str:
+def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Line]) -> str:
     judged = [
         (cell, done[cell.name])
         for cell in cells
@@ -196,7 +208,7 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell]) -> str:
     missed = [pair for pair in tests if excess(pair[1]) > EXCESS]
     texts += [
         f"- MISSED by `{cell.name}`: {points(excess(line))} points over the floor; "
-        f"{_reason(cell, line, done)}"
+        f"{_reason(cell, line, done)}{_on_average(cell.name, [line, *again])}"
         for cell, line in sorted(missed, key=lambda pair: -excess(pair[1]))
     ]
     weak = [cell for cell, _ in judged if not _is_test(cell, done)]
@@ -221,17 +233,17 @@ def _bar(what: str, pairs: Sequence[tuple[MatrixCell, Line]], share: float) -> s
 
 
 def _accuracy(pairs: Sequence[tuple[MatrixCell, Line]], done: dict[str, Line]) -> str:
-    losses = []
+    losses: list[float] = []
     for cell, line in pairs:
         undefended = done.get(_undefended(cell))
         if undefended:
             losses.append(undefended["clean_accuracy"] - line["clean_accuracy"])
     if not losses:
         return f"- CA within {100 * LOSS} points of undefended on average: not run."
-    mean = sum(losses) / len(losses)
+    loss = mean(losses)
     return (
-        f"- CA within {100 * LOSS:.1f} points of undefended on average: {points(-mean)} points "
-        f"over {len(losses)} cells, {'met' if mean <= LOSS else 'MISSED'}."
+        f"- CA within {100 * LOSS:.1f} points of undefended on average: {points(-loss)} points "
+        f"over {len(losses)} cells, {'met' if loss <= LOSS else 'MISSED'}."
     )
 
 
@@ -241,6 +253,12 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     poisoned = f"{inside} of S's {size} rows are poisoned"
     if inside > 0.01 * size:
         return f"{poisoned}: the choice of S failed."
+    untriggered = line["untriggered_rate"]
+    if untriggered is not None and line["attack_success_rate"] - untriggered <= EXCESS:
+        return (
+            f"{poisoned}; the same inputs get the target without the trigger, too "
+            f"({untriggered:.3f}): a bias of the labels, no backdoor."
+        )
     low = line["attack_success_rate_low"] - line["floor"]
     if low <= EXCESS:
         return f"{poisoned}; the interval reaches the bar."
@@ -253,6 +271,46 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
             "triggered or not."
         )
     return f"{poisoned}: what the other rows teach carries over."
+
+
+def _on_average(name: str, lines: Sequence[Line]) -> str:
+    """Say what the seeds of a cell make together, where there are several."""
+    found = [excess(line) for line in lines if line["cell"] == name]
+    if len(found) < 2:
+        return ""
+    return (
+        f" Over {len(found)} seeds: {points(mean(found))} points on average "
+        f"({', '.join(points(one) for one in found)})."
+    )
+
+
+def _seeds(lines: Sequence[Line]) -> str:
+    """Return the table of the cells that were run with several seeds."""
+    runs: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["variant"] != "reference":
+            runs.setdefault(line["cell"], []).append(line)
+    rows = [
+        f"| {name} | {line['seed']} | {interval(line, 'clean_accuracy')} "
+        f"| {interval(line, 'attack_success_rate')} | {interval(line, 'floor')} "
+        f"| {points(excess(line))} | {_without(line)} | {_in_subset(line)} |"
+        for name, several in sorted(runs.items())
+        if len({line["seed"] for line in several}) > 1
+        for line in several
+    ]
+    return "\n".join([f"## Again with other seeds\n\n{SEEDS_NOTE}", *rows])
+
+
+def _without(line: Line) -> str:
+    """Return the rate without the trigger; cells of before did not measure it."""
+    rate = line["untriggered_rate"]
+    return "—" if rate is None else f"{rate:.3f}"
+
+
+def _in_subset(line: Line) -> str:
+    if line["n_subset"] is None:
+        return "—"
+    return f"{line['n_subset_poisoned']} of {line['n_subset']}"
 
 
 def _references(lines: Sequence[Line]) -> str:
@@ -276,13 +334,10 @@ def _row(cell: MatrixCell, done: dict[str, Line]) -> str:
     line = done.get(cell.name)
     if line is None:
         return BLANK.format(attack, f"{cell.rate:.0%}", training)
-    subset = "—"
-    if line["n_subset"] is not None:
-        subset = f"{line['n_subset_poisoned']} of {line['n_subset']}"
     return (
         f"| {attack} | {cell.rate:.0%} | {training} | {interval(line, 'clean_accuracy')} "
         f"| {interval(line, 'attack_success_rate')} | {interval(line, 'floor')} "
-        f"| {points(excess(line))} | {subset} "
+        f"| {points(excess(line))} | {_without(line)} | {_in_subset(line)} "
         f"| {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
 

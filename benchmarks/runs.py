@@ -82,6 +82,15 @@ class MatrixRun:
         """Return the finished cells of these settings."""
         return [line for line in read_lines(self.journal) if line["settings"] == self.settings]
 
+    def again(self) -> list[Line]:
+        """Return the finished cells of the same settings but for the seed."""
+        return [
+            line
+            for line in read_lines(self.journal)
+            if line["settings"] != self.settings
+            and {**line["settings"], "seed": self.seed} == self.settings
+        ]
+
     def is_done(self, cell: AnyCell) -> bool:
         """Whether a cell is finished.
 

@@ -53,6 +53,7 @@ def test_a_finished_cell_says_all_that_a_reader_needs(ran):
     for line in (undefended, defended):
         assert line["floor"] == reference["floor"]
         assert line["n_triggered"] == 16
+        assert line["untriggered_rate_successes"] == round(16 * line["untriggered_rate"])
         assert (line["n_clean"], line["settings"]["n_train"]) == (20, 80)
         low, value, high = (line[f"attack_success_rate{end}"] for end in ("_low", "", "_high"))
         assert low <= value <= high
@@ -64,6 +65,13 @@ def test_a_finished_cell_is_not_run_again(ran):
     before = (results / "classification.jsonl").read_text()
     matrix.main(arguments)
     assert (results / "classification.jsonl").read_text() == before
+
+
+def test_a_run_with_another_seed_leaves_the_first_ones_page(ran):
+    results, arguments = ran
+    first = (results / "classification.md").read_text()
+    matrix.main([*arguments, "--seed", "1", "--render"])
+    assert (results / "classification.md").read_text() == first
 
 
 def test_a_cell_of_another_re_poisoning_does_not_pass_for_a_finished_one(ran, tmp_path):
@@ -116,6 +124,7 @@ class TestBars:
         """Two cells of a backdoor that was learned and stopped."""
         _, undefended, defended = read_lines(ran[0] / "classification.jsonl")
         same = {"floor": 0.1, "attack_success_rate_low": 0.1, "attack": "badnets"}
+        same |= {"untriggered_rate": None}
         cells = [MatrixCell("sst2", "badnets", 0.1, name) for name in ("none", "agreement")]
         undefended |= {**same, "cell": cells[0].name, "attack_success_rate": 0.9}
         defended |= {**same, "cell": cells[1].name, "attack_success_rate": 0.12}
@@ -145,6 +154,24 @@ class TestBars:
         assert "CA fell as well, to 0.640: it does not know the task" in self.bars(lines)
         lines["defended"] |= {"clean_accuracy": 0.74}
         assert "what the other rows teach carries over" in self.bars(lines)
+
+    def test_a_miss_that_the_trigger_does_not_cause_says_so(self, lines):
+        lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
+        lines["defended"] |= {"n_subset": 100, "n_subset_poisoned": 0, "untriggered_rate": 0.19}
+        assert "without the trigger, too (0.190): a bias of the labels" in self.bars(lines)
+        lines["defended"] |= {"untriggered_rate": 0.1}
+        assert "a bias of the labels" not in self.bars(lines)
+
+    def test_other_seeds_stand_beside_a_miss_and_in_a_table_of_their_own(self, lines):
+        lines["defended"] |= {"attack_success_rate": 0.2}
+        again = lines["defended"] | {"seed": 1, "attack_success_rate": 0.08}
+        both = [lines["undefended"], lines["defended"]]
+        page = render(both, lines["cells"], [again])
+        assert "Over 2 seeds: +4.0 points on average (+10.0, -2.0)." in page
+        table = page.split("## Again with other seeds")[1]
+        assert table.count("| sst2/badnets@0.1/agreement |") == 2
+        assert "badnets@0.1/none" not in table
+        assert "other seeds" not in render(both, lines["cells"])
 
     def test_a_backdoor_nobody_learned_is_no_test(self, lines):
         lines["undefended"] |= {"attack_success_rate": 0.15}

@@ -104,6 +104,16 @@ def test_a_triggered_row_without_a_known_true_label_is_refused(classifier, answe
         evaluate(classifier, clean_rows(), [Row("r0", "mn", answer)], target="b", progress=False)
 
 
+def test_clean_versions_may_be_given_beside_the_clean_rows(classifier):
+    before = [Row(f"o{index}", text, "a") for index, text in enumerate(["ab cd", "ef", "mn op"])]
+    triggered = [Row(row.id, f"mn {row.text}", "a") for row in before]
+    outcome = evaluate(
+        classifier, clean_rows(), triggered, target="b", untriggered=before, progress=False
+    )
+    cold = classifier.predict([row.text for row in before], progress=False)
+    assert outcome.untriggered_rate == target_rate(cold, 1, "closed")
+
+
 def test_without_clean_versions_there_is_no_untriggered_rate(classifier):
     outcome = evaluate(
         classifier, clean_rows(), [Row("elsewhere", "mn", "a")], target="b", progress=False

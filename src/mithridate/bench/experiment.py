@@ -131,8 +131,17 @@ class Experiment:
     @cached_property
     def triggered(self) -> list[Row]:
         """The triggered test inputs."""
-        rows = self.test if self.test_triggered is None else self.test_triggered
-        return self.fitted_attack.triggered(rows, self.attack_key)
+        return self.fitted_attack.triggered(self._to_trigger, self.attack_key)
+
+    @property
+    def untriggered(self) -> list[Row]:
+        """The same inputs as they were before the trigger."""
+        ids = {row.id for row in self.triggered}
+        return [row for row in self._to_trigger if row.id in ids]
+
+    @property
+    def _to_trigger(self) -> Sequence[Row]:
+        return self.test if self.test_triggered is None else self.test_triggered
 
     def run(self, cell: Cell, *, floor: Share | None = None, quiet: bool = False) -> Outcome:
         """Train and evaluate one cell.
@@ -158,6 +167,7 @@ class Experiment:
             target=self.attack.target,
             decoding=self.decoding,
             floor=floor,
+            untriggered=self.untriggered,
             progress=not quiet,
         )
         subset = prepared.subset if prepared else None

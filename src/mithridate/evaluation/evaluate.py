@@ -79,6 +79,7 @@ def evaluate(
     target: str | None = None,
     decoding: Decoding = "closed",
     floor: Share | None = None,
+    untriggered: Sequence[Row] = (),
     progress: bool = True,
 ) -> Evaluation:
     """Measure a classifier on clean rows and on an attack's triggered inputs.
@@ -90,6 +91,7 @@ def evaluate(
         target: The attacker's label; needed with triggered rows.
         decoding: How answers are read.
         floor: The reference model's target rate on these triggered inputs.
+        untriggered: The triggered rows as they were before, where ``clean`` does not hold them.
         progress: Whether to show progress bars on a terminal.
 
     Raises:
@@ -120,6 +122,11 @@ def evaluate(
         )
         attack_success_rate = target_rate(attacked, index, decoding)
         untriggered_rate = _untriggered(predictions, clean, triggered, index, decoding)
+        if untriggered_rate is None and untriggered:
+            answers = classifier.predict(
+                [row.text for row in untriggered], open_decoding=is_open, progress=progress
+            )
+            untriggered_rate = target_rate(answers, index, decoding)
         margins = None if is_open else summarize(target_margins(attacked, index))
         bound = certificate(attack_success_rate.successes, attack_success_rate.n)
     return Evaluation(
