@@ -121,10 +121,10 @@ def _bar(what: str, met: Sequence[Any], pairs: Sequence[Any]) -> str:
 
 
 def _references(lines: Sequence[Line]) -> str:
-    rows = ["| data set | rows | utility | log p | seconds |", "|---|---|---|---|---|"]
+    rows = ["| data set | rows | utility | log p | seconds | date |", "|---|---|---|---|---|---|"]
     rows += [
         f"| {line['dataset']} | {line['n_train']:,} | {interval(line, 'utility')} "
-        f"| {line['log_likelihood']:.3f} | {line['train_seconds']:.0f} |"
+        f"| {line['log_likelihood']:.3f} | {line['train_seconds']:.0f} | {line['date']} |"
         for line in lines
         if line["variant"] == "reference"
     ]
