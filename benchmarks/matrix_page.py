@@ -204,6 +204,7 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Li
         _bar("rewriting attacks with trusted rows", rewriting, 1.0),
         _bar("all cells of the two defaults that are a test", tests, SHARE),
         _accuracy(judged, done),
+        *_added_by_trigger(tests, again),
     ]
     missed = [pair for pair in tests if excess(pair[1]) > EXCESS]
     texts += [
@@ -245,6 +246,24 @@ def _accuracy(pairs: Sequence[tuple[MatrixCell, Line]], done: dict[str, Line]) -
         f"- CA within {100 * LOSS:.1f} points of undefended on average: {points(-loss)} points "
         f"over {len(losses)} cells, {'met' if loss <= LOSS else 'MISSED'}."
     )
+
+
+def _added_by_trigger(pairs: Sequence[tuple[MatrixCell, Line]], again: Sequence[Line]) -> list[str]:
+    """Say how much more often the trigger brings the target, where that was measured."""
+    lines = [line for _, line in pairs] + [line for line in again if line["defense"] == "p2p"]
+    added = [
+        line["attack_success_rate"] - line["untriggered_rate"]
+        for line in lines
+        if line["untriggered_rate"] is not None
+    ]
+    if not added:
+        return []
+    return [
+        f"- What the trigger itself adds (ASR less *without it*), the same cells and those of "
+        f"other seeds where it was measured: {points(mean(added))} points on average of "
+        f"{len(added)} cells, {points(min(added))} to {points(max(added))}. The floor is another "
+        "model's: what calls a few more inputs the target, triggered or not, is over it as well."
+    ]
 
 
 def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:

@@ -159,6 +159,7 @@ class TestBars:
         lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
         lines["defended"] |= {"n_subset": 100, "n_subset_poisoned": 0, "untriggered_rate": 0.19}
         assert "without the trigger, too (0.190): a bias of the labels" in self.bars(lines)
+        assert "+1.0 points on average of 1 cells" in self.bars(lines)
         lines["defended"] |= {"untriggered_rate": 0.1}
         assert "a bias of the labels" not in self.bars(lines)
 
