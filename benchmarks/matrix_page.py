@@ -42,6 +42,9 @@ SEEDS_NOTE = (
 )
 
 
+RERUN = "rerun"
+"""The variant that is a default once more, of a cell that did not measure the untriggered rate."""
+
 CURVE = "classification-planted.svg"
 """The file of the curve, beside the page."""
 
@@ -62,7 +65,9 @@ VARIANT_NOTE = (
     "of some labels be left out; `last-stage`, `rank` and other cells of SynBkd left out marked "
     "rows alone, as `drop-marked` ones did. The others "
     "differ from the default in what their names say: `last-stage` shows the re-poisoned rows "
-    "last in the last pass, `upper-layers` adapts layers 18 to 29 of 30.\n\n"
+    "last in the last pass, `upper-layers` adapts layers 18 to 29 of 30. `rerun` cells are the "
+    "default once more, to learn the rate without the trigger of a cell that missed before it was "
+    "measured.\n\n"
 )
 
 
@@ -272,11 +277,13 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     poisoned = f"{inside} of S's {size} rows are poisoned"
     if inside > 0.01 * size:
         return f"{poisoned}: the choice of S failed."
-    untriggered = line["untriggered_rate"]
-    if untriggered is not None and line["attack_success_rate"] - untriggered <= EXCESS:
+    measured = done.get(f"{cell.name}/{RERUN}", line)
+    untriggered = measured["untriggered_rate"]
+    if untriggered is not None and measured["attack_success_rate"] - untriggered <= EXCESS:
         return (
             f"{poisoned}; the same inputs get the target without the trigger, too "
-            f"({untriggered:.3f}): a bias of the labels, no backdoor."
+            f"({untriggered:.3f}{'' if measured is line else ', run again'}): a bias of the "
+            "labels, no backdoor."
         )
     low = line["attack_success_rate_low"] - line["floor"]
     if low <= EXCESS:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import matrix
 from benchmarks.matrix_cells import PLANTED, MatrixCell, classification_cells
 from benchmarks.matrix_figure import planted_curve
-from benchmarks.matrix_page import render
+from benchmarks.matrix_page import RERUN, render
 from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import write_jsonl
 from mithridate.defense.config import P2PConfig
@@ -162,6 +162,14 @@ class TestBars:
         assert "+1.0 points on average of 1 cells" in self.bars(lines)
         lines["defended"] |= {"untriggered_rate": 0.1}
         assert "a bias of the labels" not in self.bars(lines)
+
+    def test_a_miss_of_before_is_explained_by_the_cell_run_again(self, lines):
+        lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
+        rerun = MatrixCell("sst2", "badnets", 0.1, "agreement", RERUN)
+        later = lines["defended"] | {"cell": rerun.name, "variant": RERUN, "untriggered_rate": 0.2}
+        page = render([lines["undefended"], lines["defended"], later], lines["cells"])
+        assert "too (0.200, run again): a bias of the labels" in page
+        assert "| P2P, agreement, rerun |" in page
 
     def test_other_seeds_stand_beside_a_miss_and_in_a_table_of_their_own(self, lines):
         lines["defended"] |= {"attack_success_rate": 0.2}
