@@ -56,9 +56,9 @@ PLANTED_NOTE = (
 )
 VARIANT_NOTE = (
     "All but `shares-of-all` and `rerun` were run before triggers were looked for by where they "
-    "stand; `disputed-only` is the default of then. `shares-of-all` cells were run when rows kept out of "
-    "S still counted in their label's share of it, and copies with counter-triggers came from all "
-    "of S alike. `rho-0.2` cells were run when a fifth of the rows was re-poisoned by "
+    "stand; `disputed-only` is the default of then. `shares-of-all` cells were run when rows kept "
+    "out of S still counted in their label's share of it, and copies with counter-triggers came "
+    "from all of S alike. `rho-0.2` cells were run when a fifth of the rows was re-poisoned by "
     "default, `no-resemblance` cells before S's order asked what resembles the disputed rows, "
     "`resemblance-everywhere` cells when it asked so of every label, and 100 trusted rows let all "
     "disputed rows be left out, `drop-disputed-alike` cells when those rows let the disputed ones "
