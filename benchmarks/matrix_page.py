@@ -42,6 +42,10 @@ SEEDS_NOTE = (
 )
 
 
+LEAKED_NOTE = (
+    "`leaked` rows hold the defender's benign trigger, which an undefended model is not shown at "
+    "inference. Whether they plant a backdoor at all, P2P with a random S tells.\n\n"
+)
 RERUN = "rerun"
 """The variant that is a default once more, of a cell that did not measure the untriggered rate."""
 
@@ -86,7 +90,7 @@ def render(lines: Sequence[Line], cells: Sequence[MatrixCell], again: Sequence[L
         ("SST-2: triggers that are inserted", "", lambda cell: _sst2(cell, INSERTED)),
         ("SST-2: attacks that rewrite", "", lambda cell: _sst2(cell, REWRITING)),
         ("SST-2: clean labels", "", lambda cell: _sst2(cell, CLEAN_LABEL)),
-        ("SST-2: attackers who know the source", "", lambda cell: _sst2(cell, ADAPTIVE)),
+        ("SST-2: attackers who know the source", LEAKED_NOTE, lambda cell: _sst2(cell, ADAPTIVE)),
         (
             "SST-2: more and less poison (BadNets)",
             "",
@@ -221,8 +225,9 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Li
     if weak:
         names = ", ".join(f"`{cell.name}`" for cell in weak)
         texts.append(
-            f"- No test of a defense, as the undefended model did not learn the backdoor (less "
-            f"than {100 * LEARNED:.0f} points over its floor, or not run): {names}."
+            f"- No test of a defense, as neither the undefended model nor P2P with a random S "
+            f"learned the backdoor (less than {100 * LEARNED:.0f} points over its floor, or not "
+            f"run): {names}."
         )
     return "\n".join(texts)
 
@@ -386,6 +391,7 @@ def _undefended(cell: MatrixCell) -> str:
 
 
 def _is_test(cell: MatrixCell, done: dict[str, Line]) -> bool:
-    """Whether the undefended model learned the backdoor at all."""
-    line = done.get(_undefended(cell))
-    return line is not None and excess(line) >= LEARNED
+    """Whether the backdoor was learned at all: undefended, or with an S that nobody chose."""
+    at_random = MatrixCell(cell.dataset, cell.attack, cell.rate, "random").name
+    found = [done[name] for name in (_undefended(cell), at_random) if name in done]
+    return any(excess(line) >= LEARNED for line in found)

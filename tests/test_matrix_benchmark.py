@@ -189,6 +189,15 @@ class TestBars:
         assert "No test of a defense" in bars
         assert "up to 10% poison: not run" in bars
 
+    def test_a_backdoor_that_a_random_s_lets_in_is_one(self, lines):
+        lines["undefended"] |= {"attack_success_rate": 0.15}
+        random = MatrixCell("sst2", "badnets", 0.1, "random")
+        learned = lines["defended"] | {"cell": random.name, "attack_success_rate": 0.9}
+        cells = [*lines["cells"], random]
+        bars = render([lines["undefended"], lines["defended"], learned], cells)
+        assert "No test of a defense" not in bars
+        assert "up to 10% poison: 1 of 1 cells, met" in bars
+
     def test_lost_accuracy_counts(self, lines):
         lines["undefended"] |= {"clean_accuracy": 0.9}
         lines["defended"] |= {"clean_accuracy": 0.88}
