@@ -262,17 +262,19 @@ def _added_by_trigger(pairs: Sequence[tuple[MatrixCell, Line]], again: Sequence[
     """Say how much more often the trigger brings the target, where that was measured."""
     lines = [line for _, line in pairs] + [line for line in again if line["defense"] == "p2p"]
     added = [
-        line["attack_success_rate"] - line["untriggered_rate"]
+        (line["attack_success_rate"] - line["untriggered_rate"], line["cell"])
         for line in lines
         if line["untriggered_rate"] is not None
     ]
     if not added:
         return []
+    (least, by), (most, to) = min(added), max(added)
     return [
         f"- What the trigger itself adds (ASR less *without it*), the same cells and those of "
-        f"other seeds where it was measured: {points(mean(added))} points on average of "
-        f"{len(added)} cells, {points(min(added))} to {points(max(added))}. The floor is another "
-        "model's: what calls a few more inputs the target, triggered or not, is over it as well."
+        f"other seeds where it was measured: {points(mean(one for one, _ in added))} points on "
+        f"average of {len(added)} cells, from {points(least)} (`{by}`) to {points(most)} (`{to}`). "
+        "The floor is another model's: what calls a few more inputs the target, triggered or not, "
+        "is over it as well."
     ]
 
 
