@@ -13,7 +13,7 @@ from benchmarks.matrix_cells import (
     MatrixCell,
     usual_rate,
 )
-from benchmarks.page import EXCESS, Line, excess, interval, points, verdict
+from benchmarks.page import EXCESS, Line, excess, excess_alone, interval, points, verdict
 
 LOSS = 0.015
 """The bar: mean CA at most this far under the undefended models'."""
@@ -284,15 +284,16 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     poisoned = f"{inside} of S's {size} rows are poisoned"
     if inside > 0.01 * size:
         return f"{poisoned}: the choice of S failed."
-    measured = done.get(f"{cell.name}/{RERUN}", line)
-    untriggered = measured["untriggered_rate"]
+    worst = max([line, *line["further_backdoors"]], key=excess_alone)
+    measured = done.get(f"{cell.name}/{RERUN}", worst)
+    untriggered = measured.get("untriggered_rate")
     if untriggered is not None and measured["attack_success_rate"] - untriggered <= EXCESS:
         return (
             f"{poisoned}; the same inputs get the target without the trigger, too "
-            f"({untriggered:.3f}{'' if measured is line else ', run again'}): a bias of the "
+            f"({untriggered:.3f}{'' if measured is worst else ', run again'}): a bias of the "
             "labels, no backdoor."
         )
-    low = line["attack_success_rate_low"] - line["floor"]
+    low = worst["attack_success_rate_low"] - worst["floor"]
     if low <= EXCESS:
         return f"{poisoned}; the interval reaches the bar."
     if cell.attack in CLEAN_LABEL:

@@ -11,7 +11,12 @@ EXCESS = 0.03
 def excess(line: Line) -> float:
     """Return the ASR over its floor: the worst one, where an attack planted several backdoors."""
     found = [line, *line.get("further_backdoors", [])]
-    return max(float(one["attack_success_rate"] - one["floor"]) for one in found)
+    return max(excess_alone(one) for one in found)
+
+
+def excess_alone(backdoor: Line) -> float:
+    """Return the ASR of one backdoor over its floor."""
+    return float(backdoor["attack_success_rate"] - backdoor["floor"])
 
 
 def points(share: float) -> str:

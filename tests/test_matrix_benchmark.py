@@ -163,6 +163,16 @@ class TestBars:
         lines["defended"] |= {"untriggered_rate": 0.1}
         assert "a bias of the labels" not in self.bars(lines)
 
+    def test_the_rate_without_one_trigger_explains_no_other_ones_miss(self, lines):
+        lines["defended"] |= {"untriggered_rate": 0.12, "n_subset": 100, "n_subset_poisoned": 0}
+        second = {"attack": "badnets", "target": "0", "floor": 0.1, "attack_success_rate": 0.3}
+        ends = {"attack_success_rate_low": 0.25, "attack_success_rate_high": 0.35}
+        floors = {"floor_low": 0.05, "floor_high": 0.15}
+        lines["defended"] |= {"further_backdoors": [second | ends | floors]}
+        bars = self.bars(lines)
+        assert "+20.0 points over the floor" in bars
+        assert "a bias of the labels" not in bars
+
     def test_a_miss_of_before_is_explained_by_the_cell_run_again(self, lines):
         lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
         rerun = MatrixCell("sst2", "badnets", 0.1, "agreement", RERUN)
