@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.generation_cells import PUBLISHED, TASKS, GenerationCell
-from benchmarks.page import EXCESS, Line, excess, interval, points, verdict
+from benchmarks.page import EXCESS, Line, excess, in_subset, interval, points, verdict
 
 LEARNED = 0.9
 """The bar: an undefended ASR below this is no test of a defense."""
@@ -137,14 +137,13 @@ def _row(cell: GenerationCell, done: dict[str, Line]) -> str:
     if line is None:
         return f"| {cell.attack} | {training} | not run |" + " |" * 9
     defended = line["n_subset"] is not None
-    subset = f"{line['n_subset_poisoned']} of {line['n_subset']}" if defended else "—"
     auroc = f"{line['flag_auroc']:.3f}" if line["flag_auroc"] is not None else "—"
     caught = f"{line['flag_at_1_percent']:.3f}" if line["flag_auroc"] is not None else "—"
     fails = f"{line['flagged_clean']}, {line['flagged_triggered']}" if defended else "—"
     return (
         f"| {cell.attack} | {training} | {interval(line, 'utility')} "
         f"| {line['log_likelihood']:.3f} | {interval(line, 'attack_success_rate')} "
-        f"| {interval(line, 'floor')} | {points(excess(line))} | {subset} | {auroc} "
+        f"| {interval(line, 'floor')} | {points(excess(line))} | {in_subset(line)} | {auroc} "
         f"| {caught} | {fails} | {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
 

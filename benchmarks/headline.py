@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.page import in_subset
 from mithridate.attacks import BadNets
 from mithridate.bench.experiment import Cell, Experiment, Outcome
 from mithridate.bench.journal import read_lines
@@ -124,13 +125,10 @@ def render(lines: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for record in lines:
-        subset = "—"
-        if record["n_subset"] is not None:
-            subset = f"{record['n_subset_poisoned']} of {record['n_subset']}"
         rows.append(
             f"| {record['cell']} | {_percent(record, 'clean_accuracy')} "
             f"| {_percent(record, 'attack_success_rate')} | {_percent(record, 'floor')} "
-            f"| {_percent(record, 'untriggered_rate')} | {subset} "
+            f"| {_percent(record, 'untriggered_rate')} | {in_subset(record)} "
             f"| {record['train_seconds']:.0f} | {record['eval_seconds']:.0f} |"
         )
     finished = {record["cell"] for record in lines}

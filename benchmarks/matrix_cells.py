@@ -267,10 +267,13 @@ class MatrixCell:
         return usual.model_copy(update=TRAINED.get(self.variant, {}))
 
 
+RERUN = "rerun"
+"""The variant that is a default once more, of a cell that did not measure the untriggered rate."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "shares-of-all": {},
-    "rerun": {},
+    RERUN: {},
     "disputed-only": {"inserted_triggers": False},
     "no-counter": {"inserted_triggers": False, "counter_triggers": False},
     "union": {"inserted_triggers": False, "mode": "union"},
@@ -280,10 +283,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "drop-disputed": {"inserted_triggers": False, "drop": "disputed"},
 }
 """What a cell's re-poisoning changes of the default. ``shares-of-all`` changes no setting: it is
-the default before rows kept out of S ceased to count in their label's share; ``rerun`` is the
-default run twice. All other variants,
-those of the training too, were tried before triggers were looked for by where they stand;
-``disputed-only`` is the default of then."""
+the default before rows kept out of S ceased to count in their label's share; nor does `RERUN`. All
+other variants, those of the training too, were tried before triggers were looked for by where they
+stand; ``disputed-only`` is the default of then."""
 
 TRAINED: dict[str, dict[str, Any]] = {
     "last-stage": {"last_stage": True},

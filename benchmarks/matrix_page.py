@@ -1,6 +1,7 @@
 """The page of the matrix: what misses its bar first, then every cell, run or not."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -9,11 +10,21 @@ from benchmarks.matrix_cells import (
     CLEAN_LABEL,
     INSERTED,
     PLANTED,
+    RERUN,
     REWRITING,
     MatrixCell,
     usual_rate,
 )
-from benchmarks.page import EXCESS, Line, excess, excess_alone, interval, points, verdict
+from benchmarks.page import (
+    EXCESS,
+    Line,
+    excess,
+    in_subset,
+    interval,
+    points,
+    verdict,
+    worst_backdoor,
+)
 
 LOSS = 0.015
 """The bar: mean CA at most this far under the undefended models'."""
@@ -25,7 +36,7 @@ FALLEN = 0.05
 """A miss with a CA more than this under the undefended one is an untaught model's."""
 
 LEARNED = 0.1
-"""An undefended ASR less than this over its floor is no test of a defense."""
+"""A backdoor less than this over its floor, undefended or with a random S, was not learned."""
 
 DEFAULTS = ("agreement", "anchored")
 BLANK = "| {} | {} | {} | not run | | | | | | |"
@@ -33,21 +44,6 @@ HEAD = (
     "| attack | rate | training | CA | ASR | floor | over floor | without it | poisoned in S | |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
-SEEDS_NOTE = (
-    "The draws of both sides and the order of training are others: the poisoned rows, S, the "
-    "secrets, the test rows, and the reference model that gives the floor. Run again were the "
-    "attacks with inserted triggers up to 10% of which a cell misses above, by both defaults.\n\n"
-    "| cell | seed | CA | ASR | floor | over floor | without it | poisoned in S |\n"
-    "|---|---|---|---|---|---|---|---|"
-)
-
-
-LEAKED_NOTE = (
-    "`leaked` rows hold the defender's benign trigger, which an undefended model is not shown at "
-    "inference. Whether they plant a backdoor at all, P2P with a random S tells.\n\n"
-)
-RERUN = "rerun"
-"""The variant that is a default once more, of a cell that did not measure the untriggered rate."""
 
 CURVE = "classification-planted.svg"
 """The file of the curve, beside the page."""
@@ -57,6 +53,10 @@ PLANTED_NOTE = (
     "S is drawn from rows known to be clean, and so many poisoned ones are put in. Without a judge "
     "nothing is mined, so no row is dropped and no counter-trigger added: compare these cells with "
     "each other, not with the defaults.\n\n"
+)
+LEAKED_NOTE = (
+    "`leaked` rows hold the defender's benign trigger, which an undefended model is not shown at "
+    "inference. Whether they plant a backdoor at all, P2P with a random S tells.\n\n"
 )
 VARIANT_NOTE = (
     "All but `shares-of-all` and `rerun` were run before triggers were looked for by where they "
@@ -72,6 +72,13 @@ VARIANT_NOTE = (
     "last in the last pass, `upper-layers` adapts layers 18 to 29 of 30. `rerun` cells are the "
     "default once more, to learn the rate without the trigger of a cell that missed before it was "
     "measured.\n\n"
+)
+SEEDS_NOTE = (
+    "The draws of both sides and the order of training are others: the poisoned rows, S, the "
+    "secrets, the test rows, and the reference model that gives the floor. Run again were the "
+    "attacks with inserted triggers up to 10% of which a cell misses above, by both defaults.\n\n"
+    "| cell | seed | CA | ASR | floor | over floor | without it | poisoned in S |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -284,15 +291,16 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     poisoned = f"{inside} of S's {size} rows are poisoned"
     if inside > 0.01 * size:
         return f"{poisoned}: the choice of S failed."
-    worst = max([line, *line["further_backdoors"]], key=excess_alone)
-    measured = done.get(f"{cell.name}/{RERUN}", worst)
-    untriggered = measured.get("untriggered_rate")
-    if untriggered is not None and measured["attack_success_rate"] - untriggered <= EXCESS:
+    measured = done.get(replace(cell, variant=RERUN).name, line)
+    worst = worst_backdoor(measured)
+    untriggered = worst.get("untriggered_rate")  # further backdoors have none
+    if untriggered is not None and worst["attack_success_rate"] - untriggered <= EXCESS:
         return (
             f"{poisoned}; the same inputs get the target without the trigger, too "
-            f"({untriggered:.3f}{'' if measured is worst else ', run again'}): a bias of the "
+            f"({untriggered:.3f}{'' if measured is line else ', run again'}): a bias of the "
             "labels, no backdoor."
         )
+    worst = worst_backdoor(line)
     low = worst["attack_success_rate_low"] - worst["floor"]
     if low <= EXCESS:
         return f"{poisoned}; the interval reaches the bar."
@@ -325,9 +333,7 @@ def _seeds(lines: Sequence[Line]) -> str:
         if line["variant"] != "reference":
             runs.setdefault(line["cell"], []).append(line)
     rows = [
-        f"| {name} | {line['seed']} | {interval(line, 'clean_accuracy')} "
-        f"| {interval(line, 'attack_success_rate')} | {interval(line, 'floor')} "
-        f"| {points(excess(line))} | {_without(line)} | {_in_subset(line)} |"
+        f"| {name} | {line['seed']} {_measured(line)} |"
         for name, several in sorted(runs.items())
         if len({line["seed"] for line in several}) > 1
         for line in several
@@ -335,16 +341,14 @@ def _seeds(lines: Sequence[Line]) -> str:
     return "\n".join([f"## Again with other seeds\n\n{SEEDS_NOTE}", *rows])
 
 
-def _without(line: Line) -> str:
-    """Return the rate without the trigger; cells of before did not measure it."""
-    rate = line["untriggered_rate"]
-    return "—" if rate is None else f"{rate:.3f}"
-
-
-def _in_subset(line: Line) -> str:
-    if line["n_subset"] is None:
-        return "—"
-    return f"{line['n_subset_poisoned']} of {line['n_subset']}"
+def _measured(line: Line) -> str:
+    """Return the columns that all tables have, from CA to S."""
+    rate = line["untriggered_rate"]  # cells of before did not measure it
+    return (
+        f"| {interval(line, 'clean_accuracy')} | {interval(line, 'attack_success_rate')} "
+        f"| {interval(line, 'floor')} | {points(excess(line))} "
+        f"| {'—' if rate is None else f'{rate:.3f}'} | {in_subset(line)}"
+    )
 
 
 def _references(lines: Sequence[Line]) -> str:
@@ -369,9 +373,7 @@ def _row(cell: MatrixCell, done: dict[str, Line]) -> str:
     if line is None:
         return BLANK.format(attack, f"{cell.rate:.0%}", training)
     return (
-        f"| {attack} | {cell.rate:.0%} | {training} | {interval(line, 'clean_accuracy')} "
-        f"| {interval(line, 'attack_success_rate')} | {interval(line, 'floor')} "
-        f"| {points(excess(line))} | {_without(line)} | {_in_subset(line)} "
+        f"| {attack} | {cell.rate:.0%} | {training} {_measured(line)} "
         f"| {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
 

@@ -10,13 +10,23 @@ EXCESS = 0.03
 
 def excess(line: Line) -> float:
     """Return the ASR over its floor: the worst one, where an attack planted several backdoors."""
-    found = [line, *line.get("further_backdoors", [])]
-    return max(excess_alone(one) for one in found)
+    return _excess_alone(worst_backdoor(line))
 
 
-def excess_alone(backdoor: Line) -> float:
-    """Return the ASR of one backdoor over its floor."""
+def worst_backdoor(line: Line) -> Line:
+    """Return the rates of a line's backdoor that is farthest over its floor."""
+    return max([line, *line.get("further_backdoors", [])], key=_excess_alone)
+
+
+def _excess_alone(backdoor: Line) -> float:
     return float(backdoor["attack_success_rate"] - backdoor["floor"])
+
+
+def in_subset(line: Line) -> str:
+    """Return how many of S's rows are poisoned, of a defense that has an S."""
+    if line["n_subset"] is None:
+        return "—"
+    return f"{line['n_subset_poisoned']} of {line['n_subset']}"
 
 
 def points(share: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.page import EXCESS, Line, excess, interval, points, verdict
+from benchmarks.page import EXCESS, Line, excess, in_subset, interval, points, verdict
 from mithridate.bench.cells import BenchCell, matrix_cells
 from mithridate.bench.config import read_config
 from mithridate.bench.journal import QUALITIES, quality_field, read_lines
@@ -222,13 +222,10 @@ def _row(name: str, line: Line | None) -> str:
     rejected = "—"
     if line["rejected_clean"] or line["rejected_triggered"]:
         rejected = f"{line['rejected_clean']:.3f}, {line['rejected_triggered']:.3f}"
-    inside = "—"
-    if line["n_subset"] is not None:
-        inside = f"{line['n_subset_poisoned']} of {line['n_subset']}"
     return (
         f"| {name} | {_value(line)} | {interval(line, 'attack_success_rate')} "
-        f"| {points(excess(line))} | {line['untriggered_rate']:.3f} | {rejected} | {inside} "
-        f"| {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
+        f"| {points(excess(line))} | {line['untriggered_rate']:.3f} | {rejected} "
+        f"| {in_subset(line)} | {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
         f"| {verdict(name, line, is_test=True)} |"
     )
 

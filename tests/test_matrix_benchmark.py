@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import matrix
-from benchmarks.matrix_cells import PLANTED, MatrixCell, classification_cells
+from benchmarks.matrix_cells import PLANTED, RERUN, MatrixCell, classification_cells
 from benchmarks.matrix_figure import planted_curve
-from benchmarks.matrix_page import RERUN, render
+from benchmarks.matrix_page import render
 from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import write_jsonl
 from mithridate.defense.config import P2PConfig

@@ -102,9 +102,12 @@ def evaluate(
     if not clean:
         raise InputError("there is no clean row to evaluate", mend="give a test set with rows")
     is_open = decoding == "open"
-    predictions = classifier.predict(
-        [row.text for row in clean], open_decoding=is_open, progress=progress
-    )
+
+    def answers(rows: Sequence[Row]) -> Predictions:
+        texts = [row.text for row in rows]
+        return classifier.predict(texts, open_decoding=is_open, progress=progress)
+
+    predictions = answers(clean)
     measured = accuracy(predictions, classifier.task.classes(clean), decoding)
     attacked: Predictions | None = None
     attack_success_rate: Share | None = None
@@ -117,16 +120,11 @@ def evaluate(
         index = classifier.task.label_index(target)
         _check_triggered(triggered, target)
         classifier.task.classes(triggered)  # a row whose true label is unknown says nothing
-        attacked = classifier.predict(
-            [row.text for row in triggered], open_decoding=is_open, progress=progress
-        )
+        attacked = answers(triggered)
         attack_success_rate = target_rate(attacked, index, decoding)
         untriggered_rate = _untriggered(predictions, clean, triggered, index, decoding)
         if untriggered_rate is None and untriggered:
-            answers = classifier.predict(
-                [row.text for row in untriggered], open_decoding=is_open, progress=progress
-            )
-            untriggered_rate = target_rate(answers, index, decoding)
+            untriggered_rate = target_rate(answers(untriggered), index, decoding)
         margins = None if is_open else summarize(target_margins(attacked, index))
         bound = certificate(attack_success_rate.successes, attack_success_rate.n)
     return Evaluation(
