@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--triggered", type=int, default=None, help="triggered test rows")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--only", default="", help="run cells whose name holds one of these, a,b")
+    parser.add_argument("--only", default="", help="run these cells: names, or parts, a,b")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no cell after")
     parser.add_argument("--list", action="store_true", help="list the cells and stop")

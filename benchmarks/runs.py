@@ -18,6 +18,7 @@ from peft import PeftModel
 
 from benchmarks.commit import commit_of_code
 from benchmarks.page import Line
+from mithridate.bench.cells import wanted_names
 from mithridate.bench.journal import append_line, claimed, locked, read_lines
 from mithridate.data import default_model_folder, write_text_atomic
 from mithridate.defense.config import P2PConfig
@@ -233,8 +234,8 @@ def carry_out(
         Whether the page is to be rendered.
     """
     until = time.monotonic() + 60 * arguments.minutes
-    wanted = [part for part in arguments.only.split(",") if part]
-    cells = [cell for cell in cells if not wanted or any(part in cell.name for part in wanted)]
+    names = wanted_names((cell.name for cell in cells), arguments.only)
+    cells = [cell for cell in cells if cell.name in names]
     if arguments.list:
         done = {record["cell"] for record in matrix.lines()}
         for cell in cells:

@@ -70,6 +70,13 @@ def test_a_finished_cell_is_not_run_again(ran):
     assert (ran[0] / "generation.jsonl").read_text() == before
 
 
+def test_a_run_with_another_seed_leaves_the_first_ones_page(ran):
+    results, arguments = ran
+    first = (results / "generation.md").read_text()
+    matrix.main([*arguments, "--seed", "1", "--render"])
+    assert (results / "generation.md").read_text() == first
+
+
 def test_the_page_shows_every_cell_and_says_which_were_not_run(ran):
     page = (ran[0] / "generation.md").read_text()
     assert page.count("| not run |") == len(generation_cells()) - len(CELLS)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mithridate.bench.cells import matrix_cells
+from mithridate.bench.cells import matrix_cells, wanted_names
 from mithridate.bench.config import read_config
 from mithridate.bench.journal import read_lines
 from mithridate.bench.matrix import Matrix
@@ -22,6 +22,20 @@ def run(config, folder, **options):
 
 def names(matrix):
     return [line["cell"] for line in read_lines(matrix.journal)]
+
+
+@pytest.mark.parametrize(
+    ("only", "taken"),
+    [
+        ("", {"a/p2p", "a/p2p-trusted", "b/none"}),
+        ("p2p", {"a/p2p", "a/p2p-trusted"}),
+        ("a/p2p", {"a/p2p"}),
+        ("trusted,b/none", {"a/p2p-trusted", "b/none"}),
+        ("c/", set()),
+    ],
+)
+def test_a_part_of_a_name_takes_what_holds_it_and_a_whole_name_its_cell_alone(only, taken):
+    assert wanted_names(["a/p2p", "a/p2p-trusted", "b/none"], only) == taken
 
 
 def test_a_line_holds_all_that_identifies_a_cell(write_config, tmp_path):

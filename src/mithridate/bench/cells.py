@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -119,6 +120,23 @@ def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
                 what = f"the cell {cell.name} stands twice"
             raise InputError(what, mend="take one out, or change a setting of it")
     return cells
+
+
+def wanted_names(names: Iterable[str], only: str) -> set[str]:
+    """Return the names of the cells that ``--only`` takes, which lists parts of names: a,b.
+
+    A part takes each cell whose name holds it; all are taken without any. A whole name takes that
+    cell alone, where ``sst2/badnets@0.05/oracle`` would take ``.../oracle/planted-5`` along.
+    """
+    known = set(names)
+    parts = [part for part in only.split(",") if part]
+    if not parts:
+        return known
+    return {
+        name
+        for name in known
+        if any(name == part if part in known else part in name for part in parts)
+    }
 
 
 @cache

@@ -34,7 +34,7 @@ class MatrixOptions:
         bool, typer.Option("--retry-failed", help="Run the cells that failed, and no other.")
     ] = False
     only: Annotated[
-        str, typer.Option(help="Run the cells alone whose name holds one of these, a,b.")
+        str, typer.Option(help="Run these cells alone: names, or parts of names, a,b.")
     ] = ""
     minutes: Annotated[float | None, typer.Option(help="Start no cell after so many minutes.")] = (
         None
@@ -63,13 +63,15 @@ class MatrixOptions:
 
 
 def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
-    """Return the cells whose name holds one of the parts of ``--only``; all without it.
+    """Return the cells that ``--only`` takes.
 
     Raises:
         InputError: There is none.
     """
-    parts = [part for part in only.split(",") if part]
-    found = [cell for cell in cells if not parts or any(part in cell.name for part in parts)]
+    from mithridate.bench.cells import wanted_names
+
+    names = wanted_names((cell.name for cell in cells), only)
+    found = [cell for cell in cells if cell.name in names]
     if not found:
         raise InputError("no cell is left to run", mend="see which there are with --dry-run")
     return found
