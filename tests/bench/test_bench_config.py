@@ -142,6 +142,14 @@ BADNETS = {"name": "badnets", "target": "1"}
         ({"datasets": [{**DATA, "row": 9}]}, "datasets.0.row: there is no such key; did you me"),
         ({"attacks": [{**BADNETS, "rate": 0.1}]}, "attacks.0.rate: there is no such key; did you"),
         ({"defenses": [{"name": "none", "lable": "x"}]}, "did you mean label?"),
+        (
+            {"datasets": [{**DATA, "training": {"epoch": 2}}]},
+            "datasets.0.training.epoch: there is no such key; did you mean epochs?",
+        ),
+        (
+            {"defenses": [{"name": "none", "training": {"epochs": 0}}]},
+            "defenses.0.training.epochs: Input should be greater than or equal to 1",
+        ),
         ({"training": {"epoch": 2}}, "training.epoch: there is no such key; did you mean epochs?"),
         ({"attacks": ["badnet"]}, "no attack is called 'badnet'; did you mean badnets?"),
         ({"defenses": ["clean_tune"]}, "no defense is called 'clean_tune'; did you mean clean-t"),
@@ -171,6 +179,29 @@ def test_what_cannot_be_is_one_line_that_names_the_place_and_the_mend(write_conf
     assert says in message
     twice = "differ in name alone" in message or "stands twice" in message
     assert twice or str(path) in message
+
+
+def test_a_data_sets_training_is_that_of_all_its_models_and_a_defenses_own_goes_before(
+    write_config,
+):
+    changed = {"epochs": 3, "batch_size": 4}
+    path = write_config(
+        datasets=[DATA, {**DATA, "name": "longer", "training": changed}],
+        defenses=["none", {"name": "p2p", "training": {"epochs": 5}}],
+    )
+    usual, ours, longer, own = planned(path)
+    assert (longer.training.epochs, longer.training.batch_size) == (3, 4)
+    assert longer.shared_training == own.shared_training == longer.training
+    assert (own.training.epochs, own.training.batch_size) == (5, 4)
+    assert usual.clean_mark == ours.clean_mark != longer.clean_mark
+    assert usual.undefended_mark != longer.undefended_mark
+
+
+def test_what_a_data_set_trains_as_the_matrix_does_makes_no_other_cell(write_config):
+    (cell,) = planned(write_config(defenses=["none"], training={"epochs": 3}))
+    own = [{**DATA, "training": {"epochs": 3}}]
+    (same,) = planned(write_config(defenses=["none"], training={}, datasets=own))
+    assert same.mark == cell.mark
 
 
 def test_paraphrases_that_are_not_there_are_refused(write_config, tmp_path):

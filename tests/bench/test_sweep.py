@@ -103,6 +103,13 @@ def test_a_varied_cell_trains_with_what_its_label_says(planned):
     assert len(undefended) == 2 * 4
 
 
+def test_what_a_data_set_trains_otherwise_is_its_centre(planned):
+    [sweep] = planned({"ranks": [8, 16]}, datasets=[{**DATA, "training": {"rank": 8}}])
+    assert [one.value for one in sweep.settings["rank"]] == [8, 16]
+    assert sweep.settings["rank"][0].cells == sweep.centre.cells
+    assert sweep.centre.defended[0].training.rank == 8
+
+
 def test_the_centre_is_the_cell_that_a_matrix_would_run(planned, write_config):
     [sweep] = planned()
     config = read_config(write_config(defenses=["none", "p2p"], seeds=[0, 1]))

@@ -46,13 +46,12 @@ class BenchCell:
     @property
     def training(self) -> TrainingConfig:
         """The settings of its fine-tuning."""
-        own = {**self.defense.training, "seed": self.seed}
-        return TrainingConfig(**{**self.config.training.model_dump(), **own})
+        return self._training(self.defense.training)
 
     @property
     def shared_training(self) -> TrainingConfig:
         """Those of the models that several cells share: the undefended and the clean-trained."""
-        return self.config.training.model_copy(update={"seed": self.seed})
+        return self._training({})
 
     @property
     def clean_mark(self) -> str:
@@ -76,8 +75,13 @@ class BenchCell:
         trusted = self.config.trusted
         return _hash({**self._attacked(), "defense": defense, "trusted": trusted})
 
+    def _training(self, changed: dict[str, Any]) -> TrainingConfig:
+        usual = self.config.training.model_dump()
+        return TrainingConfig(**{**usual, **self.data.training, **changed, "seed": self.seed})
+
     def _clean(self) -> dict[str, Any]:
-        data = self.data.model_dump(mode="json", exclude={"name", "train", "test"})
+        beside = {"name", "train", "test", "training"}
+        data = self.data.model_dump(mode="json", exclude=beside)
         attack = self.attack.model_dump(mode="json") if self.data.poisoned else None
         return {
             "version": version("mithridate"),

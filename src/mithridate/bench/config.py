@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,6 +35,15 @@ _ATTACKERS = ("target", "rate", "clean_label", "answers")
 """Settings of every attack, which the configuration names in places of their own."""
 
 
+def _changed(training: dict[str, Any]) -> dict[str, Any]:
+    TrainingConfig(**training)
+    return training
+
+
+_Changes = Annotated[dict[str, Any], AfterValidator(_changed)]
+"""Some of `TrainingConfig`'s settings by name."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +64,7 @@ class DataConfig(_Strict):
         answer_column: Where the answer stands.
         max_new_tokens: How long an answer may become, where it is text.
         answer_only: Of math, train on the final number alone.
+        training: What every training on it changes of the matrix's own.
     """
 
     name: str
@@ -68,6 +79,7 @@ class DataConfig(_Strict):
     answer_column: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
     answer_only: bool = False
+    training: _Changes = Field(default_factory=dict)
 
 
 class AttackConfig(_Strict):
@@ -121,13 +133,12 @@ class DefenseConfig(_Strict):
     name: str
     label: str = ""
     datasets: tuple[str, ...] | None = None
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: _Changes = Field(default_factory=dict)
     settings: dict[str, Setting] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known(self) -> "DefenseConfig":
         self.method()
-        TrainingConfig(**self.training)
         return self
 
     @property
@@ -295,7 +306,10 @@ def _first(error: ValidationError, kind: type[MatrixConfig]) -> tuple[str, str]:
     model: Any = kind
     for part in fault["loc"][:-1]:
         field = getattr(model, "model_fields", {}).get(part)
-        model = model if field is None else _inner(field.annotation)
+        if part == "training":  # a part of it may stand as a dictionary
+            model = TrainingConfig
+        elif field is not None:
+            model = _inner(field.annotation)
     known = list(getattr(model, "model_fields", {}))
     near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
     mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

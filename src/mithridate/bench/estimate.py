@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import fmean
 
 from mithridate.bench.cells import BenchCell
-from mithridate.bench.config import DataConfig
 from mithridate.bench.journal import read_lines
 from mithridate.bench.models import LabelModel, TextModel, TrainedModel
 from mithridate.bench.pace import Pace, pace
@@ -119,7 +118,7 @@ class _Guesses:
     kept: Path
     past: _Past
     made: set[str] = field(default_factory=set)
-    shapes: dict[tuple[str, DataConfig, int], _Shape] = field(default_factory=dict)
+    shapes: dict[tuple[str, str, int], _Shape] = field(default_factory=dict)
 
     def of(self, cell: BenchCell) -> Estimate:
         """Return a cell's estimate."""
@@ -166,7 +165,7 @@ class _Guesses:
         return Path(cell.model).name, cell.data.name, what
 
     def _shape(self, cell: BenchCell, max_length: int) -> _Shape:
-        key = (cell.model, cell.data, max_length)
+        key = (cell.model, cell.data.name, max_length)
         if key not in self.shapes:
             self.shapes[key] = _measured(cell, max_length)
         return self.shapes[key]

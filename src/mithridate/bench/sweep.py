@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -172,6 +172,7 @@ def _sweep(
         p2p = p2p.model_copy(update={"settings": {**p2p.settings, "selection": chosen}})
     none = (_defense(config, data, "none") or [DefenseConfig(name="none")])[0]
     rate = (attack.rates or config.rates)[0]
+    usual = {**config.training.model_dump(), **data.training}
 
     def setting(
         value: Value,
@@ -182,7 +183,7 @@ def _sweep(
     ) -> Setting:
         changed = training or {}
         none_, p2p_ = (
-            _varied(defense, own_ratio, changed, config, model)
+            _varied(defense, own_ratio, changed, usual, model)
             for defense, own_ratio in ((none, None), (p2p, ratio))
         )
         undefended, defended = (
@@ -246,11 +247,11 @@ def _varied(
     defense: DefenseConfig,
     ratio: float | None,
     training: Mapping[str, Value],
-    config: SweptConfig,
+    usual: Mapping[str, Any],
     model: str,
 ) -> DefenseConfig:
     """Return a defense with another setting and a label that says so; itself where none differs."""
-    present = {**config.training.model_dump(), **defense.training}
+    present = {**usual, **defense.training}
     present["layers"] = tuple(present["layers"] or (0, layer_count(model)))
     changed = {name: value for name, value in training.items() if present[name] != value}
     settings = dict(defense.settings)
