@@ -181,9 +181,11 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
     training = line["settings"]["training"]
     hours = sum(one["train_seconds"] + one["eval_seconds"] for one in lines if _timed(one)) / 3600
     dates = sorted({str(one["date"]) for one in lines})
+    models = [one for one in lines if one["defense"] == "none" and not one["variant"]]
+    undefended = {one["dataset"]: one for one in models}
+    rows = "".join(f"{_rows(one)}; " for one in undefended.values())
     return (
-        f"{line['model']}, seed {line['seed']}; SST-2: its first 3,460 rows, "
-        f"{training['epochs']} pass, LoRA r={training['rank']}, learning rate "
+        f"{line['model']}, seed {line['seed']}; {rows}LoRA r={training['rank']}, learning rate "
         f"{training['learning_rate']:g}, batches of {training['batch_size']}; exact binomial 95% "
         f"intervals (text quality: bootstrap). A rejected input counts against CA and never as an "
         f"attack's success. *Holds*: ASR at most {100 * EXCESS:.0f} points over the floor, which "
@@ -197,6 +199,13 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
         f"of one thread). `mithridate bench benchmarks/rivals.yaml -o .bench/rivals`, then "
         f"`python -m benchmarks.rivals .bench/rivals/journal.jsonl`. One seed."
     )
+
+
+def _rows(undefended: Line) -> str:
+    """Say what a data set's models are trained on, and how often they see it."""
+    passes = undefended["settings"]["training"]["epochs"]
+    often = "once" if passes == 1 else f"{passes} times"
+    return f"{TITLES[undefended['dataset']]}: {undefended['n_train']:,} rows {often}"
 
 
 def _timed(line: Line) -> bool:

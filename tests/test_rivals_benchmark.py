@@ -30,6 +30,7 @@ def line(cell: BenchCell, quality: float, asr: float) -> dict[str, Any]:
         "untriggered_rate": 0.05,
         "rejected_clean": 0.0,
         "rejected_triggered": 0.0,
+        "n_train": 1000,
         "n_subset": None,
         "n_clean": 10,
         "n_triggered": 10,
@@ -65,6 +66,12 @@ def test_the_first_paragraph_says_who_wins_and_who_loses(cells):
     assert "wins over `prune`;" in summary
     assert "at a higher price in quality: `pdb`;" in summary
     assert "AddSent 5%: not run yet." in summary
+
+
+def test_the_page_says_how_often_each_data_set_was_seen(cells):
+    undefended = [cell for cell in cells if cell.defense.title == "none"]
+    page = render([line(cell, 0.9, 0.9) for cell in undefended], cells)
+    assert "SST-2: 1,000 rows once; BackdoorLLM, refusal: 1,000 rows 2 times; LoRA" in page
 
 
 def test_a_defense_that_misses_loses_to_every_rival_that_holds(cells):
