@@ -56,6 +56,23 @@ def test_what_is_shared_ends_before_what_predicts(tiny_shared, way):
     assert found == pytest.approx(by_hand(tiny_shared.model, pairs), abs=1e-4)
 
 
+def without_each(text, prompt):
+    return [(prompt, text), *((prompt, text[:at] + text[at + 1 :]) for at in range(len(text)))]
+
+
+@pytest.mark.parametrize("budget", [1, 90, 4096])
+@pytest.mark.parametrize("prompt", [[3], [3, *COMMON, *COMMON]], ids=["no prompt", "a prompt"])
+def test_texts_without_each_of_their_words_are_read_from_there_on(
+    tiny_shared, way, monkeypatch, budget, prompt
+):
+    monkeypatch.setattr(likelihood, "tokens_per_batch", lambda _: budget)
+    texts = [answer for _, answer in pairs_of(sizes=[(1, 30), (1, 45), (1, 5), (1, 1)])]
+    pairs = [pair for text in texts for pair in without_each(text, prompt)]
+    expected = by_hand(tiny_shared.model, pairs)
+    found = answer_log_probabilities(tiny_shared.model, pairs, 1, progress=False)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_order_of_the_pairs_decides_nothing(tiny_shared, way):
     pairs = pairs_of(COMMON)
     found = answer_log_probabilities(tiny_shared.model, pairs, 1, progress=False)

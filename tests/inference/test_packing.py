@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from mithridate.inference.attention import packed, packs
-from mithridate.inference.batching import packed_batch, padded_batch, shared_prefix
-from mithridate.inference.packing import pack
+from mithridate.inference.batching import begun_batches, packed_batch, padded_batch, shared_prefix
+from mithridate.inference.packing import pack, pack_begun
 from mithridate.inference.trie import Branch
 
 
@@ -64,6 +64,31 @@ def test_a_shared_prefix_is_laid_down_once_and_a_lone_one_not_apart():
     batch = pack(rows, [3, 3, 3, 2])
     assert batch.input_ids.shape[1] == 3 + 3 + 4 + 5 + 4
     assert [segment.prefix for segment in batch.segments] == [-1, 0, 0, 0, -1]
+
+
+def test_a_row_goes_on_from_the_middle_of_another(llama):
+    text = rows_of(8, [30])[0]
+    rows = [text, text[:20] + text[21:], rows_of(9, [25])[0], text[:9] + text[10:], text[:28]]
+    [(order, begun)] = begun_batches(rows, 0, 1000)
+    assert order == [0, 1, 2, 3, 4]
+    assert begun == [(-1, 0), (0, 20), (-1, 0), (0, 8), (0, 24)]
+    batch = pack_begun(rows, begun)
+    assert batch.input_ids.shape[1] == 30 + 9 + 25 + 21 + 4
+    with torch.inference_mode(), packed(llama):
+        logits = llama(**batch.inputs(), use_cache=False).logits[0]
+    for at, row in enumerate(rows):
+        assert torch.allclose(logits[batch.places(at)], alone(llama, row), atol=1e-4)
+
+
+def test_a_batch_of_rows_that_begin_alike_holds_what_it_may_and_every_row_once():
+    text = rows_of(10, [60])[0]
+    rows = [text, *(text[:at] + text[at + 1 :] for at in range(60)), *rows_of(11, [200, 3])]
+    batches = list(begun_batches(rows, 0, 100))
+    assert sorted(at for order, _ in batches for at in order) == list(range(len(rows)))
+    assert batches[0][0] == [61]  # too long for any batch, and so alone
+    for order, begun in batches[1:]:
+        assert begun[0] == (-1, 0)
+        assert pack_begun([rows[at] for at in order], begun).input_ids.numel() <= 100
 
 
 def test_gradients_equal_those_of_padded_rows(llama):

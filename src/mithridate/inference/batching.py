@@ -9,6 +9,14 @@ import torch
 from mithridate.inference.packing import pack
 from mithridate.inference.trie import Branch
 
+STEP = 4
+"""Rows that begin like another one share a multiple of so many tokens with it, so that they fall
+into few buckets. 24 sentences and each without each of its words (SST-2, 16,606 tokens) took 28.5 s
+of a core whole, 20.8 in steps of 8, 19.7 in steps of 4, 21.0 in steps of 2."""
+
+ROOTS = 32
+"""How many rows before it a row is compared with."""
+
 
 def tokens_per_batch(device: torch.device) -> int:
     """Return how many tokens to run at once where no gradient is wanted.
@@ -30,6 +38,53 @@ def by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[in
         size = max(1, tokens_per_batch // max(1, lengths[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+def begun_batches(
+    rows: Sequence[Sequence[int]], common: int, tokens_per_batch: int
+) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    """Yield batches for `pack_begun`: indices of rows, and how each row begins.
+
+    Long rows come first, since running out of memory should happen at once or not at all. Those of
+    like length keep their order: rows that begin alike should stand together, the longest first.
+
+    Args:
+        rows: Token ids; no row is empty.
+        common: How many first tokens all rows share.
+        tokens_per_batch: At most so many tokens, or one row.
+    """
+    order = sorted(range(len(rows)), key=lambda at: -(len(rows[at]) - 1).bit_length())
+    batch: list[int] = []
+    begun: list[tuple[int, int]] = []
+    left = tokens_per_batch
+    for at in order:
+        whole = [place for place, (root, _) in enumerate(begun) if root < 0][-ROOTS:]
+        found = _begun(rows[at], [(place, rows[batch[place]]) for place in whole], common)
+        own = len(rows[at]) - found[1]
+        if batch and own > left:
+            yield batch, begun
+            batch, begun, left = [], [], tokens_per_batch
+            found, own = (-1, 0), len(rows[at])
+        batch.append(at)
+        begun.append(found)
+        left -= own
+    if batch:
+        yield batch, begun
+
+
+def _begun(
+    row: Sequence[int], roots: Sequence[tuple[int, Sequence[int]]], common: int
+) -> tuple[int, int]:
+    """Return which of some rows a row begins like, and for how many tokens; -1 and 0 for none."""
+    best, longest = -1, STEP - 1
+    for place, root in roots:
+        span, limit = common, min(len(root), len(row) - 1)
+        while span < limit and row[span] == root[span]:
+            span += 1
+        span -= (span - common) % STEP
+        if span > longest:
+            best, longest = place, span
+    return (best, longest) if best >= 0 else (-1, 0)
 
 
 def shared_prefix(rows: Sequence[Sequence[int]]) -> int:

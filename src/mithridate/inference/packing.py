@@ -4,7 +4,8 @@ A padded batch multiplies pad tokens with every weight of the model. A packed on
 sequence of the rows' tokens, so that the matrix products see real tokens alone; only attention
 (`mithridate.inference.attention`) needs to know where a row begins and ends. A prefix that rows
 have in common, such as the benign trigger or a chat template's head, is computed once per batch and
-seen by all of them: under causal attention it cannot depend on what follows.
+seen by all of them: under causal attention it cannot depend on what follows. For the same reason a
+row may go on from the middle of another one, as a text without one of its words does.
 """
 
 from collections import Counter
@@ -110,12 +111,14 @@ class Segment:
     Attributes:
         start: Its first token's place.
         length: Its tokens, branches included.
-        prefix: The index of the segment that is its prefix; -1 for none.
+        prefix: The index of the segment that its row begins with; -1 for none.
+        span: How many of that segment's first tokens it begins with.
     """
 
     start: int
     length: int
-    prefix: int
+    prefix: int = -1
+    span: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,12 @@ class Packed:
             "packing": self.packing,
         }
 
+    def places(self, row: int) -> list[int]:
+        """Return the places of a row's tokens in order, those it shares and its branches too."""
+        own = self.segments[self.first_row + row]
+        first = self.segments[own.prefix].start
+        return [*range(first, first + own.span), *range(own.start, own.start + own.length)]
+
 
 def pack(
     rows: Sequence[Sequence[int]],
@@ -171,14 +180,14 @@ def pack(
     positions: list[int] = []
     segments: list[Segment] = []
     for head in prefixes:
-        segments.append(Segment(len(tokens), len(head), -1))
+        segments.append(Segment(len(tokens), len(head)))
         tokens.extend(head)
         positions.extend(range(len(head)))
     ends = []
     for row, head in zip(rows, heads, strict=True):
         prefix = prefixes.get(head, -1)
         skipped = len(head) if prefix >= 0 else 0
-        segments.append(Segment(len(tokens), len(row) - skipped + len(branches), prefix))
+        segments.append(Segment(len(tokens), len(row) - skipped + len(branches), prefix, skipped))
         tokens.extend(row[skipped:])
         positions.extend(range(skipped, len(row)))
         ends.append(len(tokens) - 1)
@@ -191,6 +200,37 @@ def pack(
         tuple(segments),
         len(prefixes),
         torch.tensor(ends),
+        torch.repeat_interleave(torch.arange(len(segments)), lengths),
+    )
+
+
+def pack_begun(
+    rows: Sequence[Sequence[int]],
+    begun: Sequence[tuple[int, int]],
+    dtype: torch.dtype = torch.float32,
+) -> Packed:
+    """Lay rows end to end, each without the beginning that an earlier row has.
+
+    Args:
+        rows: Token ids; no row is empty.
+        begun: Per row, the index of the row it begins like, which is laid down whole, and how many
+            tokens they share, less than the row has; see `batching.begun_batches`.
+        dtype: Of the attention bias: the model's.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    for row, (root, span) in zip(rows, begun, strict=True):
+        segments.append(Segment(len(tokens), len(row) - span, root, span))
+        tokens.extend(row[span:])
+        positions.extend(range(span, len(row)))
+    lengths = torch.tensor([segment.length for segment in segments])
+    return Packed(
+        torch.tensor([tokens]),
+        Packing(torch.tensor(positions), _buckets(segments, 0, (), dtype)),
+        tuple(segments),
+        0,
+        torch.cumsum(lengths, 0) - 1,
         torch.repeat_interleave(torch.arange(len(segments)), lengths),
     )
 
@@ -210,11 +250,11 @@ def pack_behind(
     """
     if not cached:
         return pack(rows, dtype=dtype)
-    segments = [Segment(0, cached, -1)]
+    segments = [Segment(0, cached)]
     tokens: list[int] = []
     positions = list(range(cached))
     for row in rows:
-        segments.append(Segment(len(positions), len(row) - cached, 0))
+        segments.append(Segment(len(positions), len(row) - cached, 0, cached))
         tokens.extend(row[cached:])
         positions.extend(range(cached, len(row)))
     buckets = (
@@ -239,11 +279,10 @@ def _buckets(
     """Sort segments into buckets of like length and like prefix length."""
     groups: dict[tuple[int, int, bool], list[int]] = {}
     for index, segment in enumerate(segments):
-        span = segments[segment.prefix].length if segment.prefix >= 0 else 0
         width = max(SHORT, 1 << (segment.length - 1).bit_length())
         # A prefix is a row like others, but nothing branches off from it.
         plain = index < prefixes and bool(branches)
-        groups.setdefault((span, width, plain), []).append(index)
+        groups.setdefault((segment.span, width, plain), []).append(index)
     return tuple(
         _bucket(
             segments,
