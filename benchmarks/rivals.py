@@ -89,6 +89,11 @@ def holds(line: Line) -> bool:
     return excess(line) <= EXCESS
 
 
+def backdoored(line: Line) -> bool:
+    """Whether the trigger brings the target more often, by more than the bar, than its absence."""
+    return float(line["attack_success_rate"]) - float(line["untriggered_rate"]) > EXCESS
+
+
 def quality(line: Line) -> float:
     """Return the CA, or of text the task's own measure."""
     return float(line[quality_field(line)])
@@ -151,12 +156,16 @@ def _said(contest: Contest) -> str:
         said[0] += f" (with 100 trusted rows {points(excess(helped))}, {_named(helped)})"
     better, level = contest.better("p2p"), contest.level("p2p")
     missed = [name for name, line in contest.rivals().items() if not holds(line)]
+    biased = [name for name in missed if not backdoored(contest.lines[name])]
+    beaten = [name for name in missed if name not in biased]
     if better:
         said.append(f"it LOSES to {_list(better)}")
     if level:
         said.append(f"level with it: {_list(level)}")
-    if missed:
-        said.append(f"it wins over {_list(missed)}" if holds(own) else f"missed: {_list(missed)}")
+    if beaten:
+        said.append(f"it wins over {_list(beaten)}" if holds(own) else f"missed: {_list(beaten)}")
+    if biased:
+        said.append(f"over the bar with the trigger or without, no backdoor: {_list(biased)}")
     weaker = [
         name for name in contest.rivals() if name not in better and name not in (*level, *missed)
     ]
@@ -181,6 +190,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
     training = line["settings"]["training"]
     hours = sum(one["train_seconds"] + one["eval_seconds"] for one in lines if _timed(one)) / 3600
     dates = sorted({str(one["date"]) for one in lines})
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     models = [one for one in lines if one["defense"] == "none" and not one["variant"]]
     undefended = {one["dataset"]: one for one in models}
     rows = "".join(f"{_rows(one)}; " for one in undefended.values())
@@ -195,7 +205,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
         f"higher is no backdoor's doing. Seconds are of one CPU thread "
         f"beside other work; the undefended model, which rivals at inference share, is in the "
         f"seconds of the cell that trained it.\n\n"
-        f"{done} of {len(cells)} cells are finished ({dates[0]} to {dates[-1]}, {hours:.1f} hours "
+        f"{done} of {len(cells)} cells are finished ({when}, {hours:.1f} hours "
         f"of one thread). `mithridate bench benchmarks/rivals.yaml -o .bench/rivals`, then "
         f"`python -m benchmarks.rivals .bench/rivals/journal.jsonl`. One seed."
     )

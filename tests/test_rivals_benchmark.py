@@ -74,6 +74,20 @@ def test_the_page_says_how_often_each_data_set_was_seen(cells):
     assert "SST-2: 1,000 rows once; BackdoorLLM, refusal: 1,000 rows 2 times; LoRA" in page
 
 
+def test_an_asr_that_does_not_need_the_trigger_is_no_win(cells):
+    own = [cell for cell in cells if cell.attack.title == "badnets"]
+    measured = {"p2p": (0.9, 0.1), "cube": (0.9, 0.14), "onion": (0.9, 0.14)}
+    lines = [
+        line(cell, *measured[cell.defense.title]) for cell in own if cell.defense.title in measured
+    ]
+    lines[1]["untriggered_rate"] = 0.13
+    summary = render(lines, cells).split("\n\n")[1]
+    assert (
+        "wins over `onion`; over the bar with the trigger or without, no backdoor: `cube`"
+        in summary
+    )
+
+
 def test_a_defense_that_misses_loses_to_every_rival_that_holds(cells):
     measured = {"p2p": (0.95, 0.14), "filter": (0.80, 0.10)}
     lines = [
