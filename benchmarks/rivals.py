@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.page import EXCESS, Line, excess, in_subset, interval, points, verdict
 from mithridate.bench.cells import BenchCell, matrix_cells
@@ -145,7 +146,19 @@ def _summary(found: Sequence[Contest]) -> str:
             sentences.append(f"{contest.title}: not run yet.")
             continue
         sentences.append(f"**{contest.title}**: {_said(contest)}")
-    return " ".join(sentences)
+    return " ".join([_tally(found), *sentences])
+
+
+def _tally(found: Sequence[Contest]) -> str:
+    """Return on how many attacks each defense holds, the best first."""
+    held: dict[str, list[bool]] = {}
+    for contest in found:
+        for name, line in contest.lines.items():
+            if name != "none":
+                held.setdefault(name, []).append(holds(line))
+    ranked = sorted(held.items(), key=lambda pair: (-mean(pair[1]), -len(pair[1])))
+    counts = [f"`{name}` on {sum(those)} of {len(those)}" for name, those in ranked]
+    return f"Of the attacks it was run on, a defense holds: {', '.join(counts)}."
 
 
 def _said(contest: Contest) -> str:

@@ -74,6 +74,18 @@ def test_the_page_says_how_often_each_data_set_was_seen(cells):
     assert "SST-2: 1,000 rows once; BackdoorLLM, refusal: 1,000 rows 2 times; LoRA" in page
 
 
+def test_the_page_begins_with_how_often_each_defense_holds(cells):
+    measured = {
+        ("badnets", "p2p"): 0.1, ("addsent", "p2p"): 0.1, ("badnets", "filter"): 0.1,
+        ("addsent", "filter"): 0.3, ("badnets", "onion"): 0.7,
+    }  # fmt: skip
+    named = {(cell.attack.title, cell.defense.title): cell for cell in cells}
+    lines = [line(named[which], 0.9, asr) for which, asr in measured.items()]
+    assert "a defense holds: `p2p` on 2 of 2, `filter` on 1 of 2, `onion` on 0 of 1. **SST-2" in (
+        render(lines, cells)
+    )
+
+
 def test_an_asr_that_does_not_need_the_trigger_is_no_win(cells):
     own = [cell for cell in cells if cell.attack.title == "badnets"]
     measured = {"p2p": (0.9, 0.1), "cube": (0.9, 0.14), "onion": (0.9, 0.14)}
