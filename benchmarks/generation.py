@@ -6,7 +6,7 @@ poisoned rows nobody has unpoisoned, on the clean half alone.
 """
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,5 @@ def main(arguments: argparse.Namespace) -> None:
     quality = ("utility", "utility")
     if carry_out(matrix, arguments, cells, lambda cell: run_cell(matrix, cell), quality):
         page = arguments.results / f"{NAME}.md"
-        first = replace(matrix, seed=0)  # the page is the first seed's
-        write_text_atomic(page, render(first.lines(), cells))
+        write_text_atomic(page, render(matrix.first().lines(), cells))
         print(f"page: {page}")

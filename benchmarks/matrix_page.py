@@ -18,6 +18,7 @@ from benchmarks.matrix_cells import (
 from benchmarks.page import (
     EXCESS,
     Line,
+    added_by_trigger,
     excess,
     in_subset,
     interval,
@@ -269,9 +270,7 @@ def _added_by_trigger(pairs: Sequence[tuple[MatrixCell, Line]], again: Sequence[
     """Say how much more often the trigger brings the target, where that was measured."""
     lines = [line for _, line in pairs] + [line for line in again if line["defense"] == "p2p"]
     added = [
-        (line["attack_success_rate"] - line["untriggered_rate"], line["cell"])
-        for line in lines
-        if line["untriggered_rate"] is not None
+        (found, line["cell"]) for line in lines if (found := added_by_trigger(line)) is not None
     ]
     if not added:
         return []
@@ -293,12 +292,12 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
         return f"{poisoned}: the choice of S failed."
     measured = done.get(replace(cell, variant=RERUN).name, line)
     worst = worst_backdoor(measured)
-    untriggered = worst.get("untriggered_rate")  # further backdoors have none
-    if untriggered is not None and worst["attack_success_rate"] - untriggered <= EXCESS:
+    added = added_by_trigger(worst)
+    if added is not None and added <= EXCESS:
         return (
             f"{poisoned}; the same inputs get the target without the trigger, too "
-            f"({untriggered:.3f}{'' if measured is line else ', run again'}): a bias of the "
-            "labels, no backdoor."
+            f"({worst['untriggered_rate']:.3f}{'' if measured is line else ', run again'}): "
+            "a bias of the labels, no backdoor."
         )
     worst = worst_backdoor(line)
     low = worst["attack_success_rate_low"] - worst["floor"]

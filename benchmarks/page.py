@@ -22,6 +22,12 @@ def _excess_alone(backdoor: Line) -> float:
     return float(backdoor["attack_success_rate"] - backdoor["floor"])
 
 
+def added_by_trigger(backdoor: Line) -> float | None:
+    """Return the ASR less the rate without the trigger, where that was measured."""
+    untriggered = backdoor.get("untriggered_rate")  # further backdoors and old cells have none
+    return None if untriggered is None else float(backdoor["attack_success_rate"] - untriggered)
+
+
 def in_subset(line: Line) -> str:
     """Return how many of S's rows are poisoned, of a defense that has an S."""
     if line["n_subset"] is None:

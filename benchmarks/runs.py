@@ -7,11 +7,11 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from peft import PeftModel
@@ -82,6 +82,10 @@ class MatrixRun:
     def lines(self) -> list[Line]:
         """Return the finished cells of these settings."""
         return [line for line in read_lines(self.journal) if line["settings"] == self.settings]
+
+    def first(self) -> Self:
+        """Return the run of the first seed, whose page it is."""
+        return replace(self, seed=0)
 
     def again(self) -> list[Line]:
         """Return the finished cells of the same settings but for the seed."""

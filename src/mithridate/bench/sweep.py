@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -172,7 +172,6 @@ def _sweep(
         p2p = p2p.model_copy(update={"settings": {**p2p.settings, "selection": chosen}})
     none = (_defense(config, data, "none") or [DefenseConfig(name="none")])[0]
     rate = (attack.rates or config.rates)[0]
-    usual = {**config.training.model_dump(), **data.training}
 
     def setting(
         value: Value,
@@ -181,10 +180,10 @@ def _sweep(
         ratio: float | None = None,
         training: Mapping[str, Value] | None = None,
     ) -> Setting:
-        changed = training or {}
+        first = config.seeds[0]
         none_, p2p_ = (
-            _varied(defense, own_ratio, changed, usual, model)
-            for defense, own_ratio in ((none, None), (p2p, ratio))
+            _varied(BenchCell(model, data, attack, share, one, first, config), own, training or {})
+            for one, own in ((none, None), (p2p, ratio))
         )
         undefended, defended = (
             tuple(
@@ -243,16 +242,10 @@ def _layers(swept: SweepConfig, model: str) -> tuple[Layers, ...]:
     return swept.layers or ((count // 2, count),)
 
 
-def _varied(
-    defense: DefenseConfig,
-    ratio: float | None,
-    training: Mapping[str, Value],
-    usual: Mapping[str, Any],
-    model: str,
-) -> DefenseConfig:
-    """Return a defense with another setting and a label that says so; itself where none differs."""
-    present = {**usual, **defense.training}
-    present["layers"] = tuple(present["layers"] or (0, layer_count(model)))
+def _varied(cell: BenchCell, ratio: float | None, training: Mapping[str, Value]) -> DefenseConfig:
+    """Return a cell's defense with another setting and a label that says so, if it differs."""
+    defense, present = cell.defense, cell.training.model_dump()
+    present["layers"] = tuple(present["layers"] or (0, layer_count(cell.model)))
     changed = {name: value for name, value in training.items() if present[name] != value}
     settings = dict(defense.settings)
     if ratio is not None and ratio != p2p_of(defense).benign_ratio:

@@ -56,15 +56,17 @@ def begun_batches(
     order = sorted(range(len(rows)), key=lambda at: -(len(rows[at]) - 1).bit_length())
     batch: list[int] = []
     begun: list[tuple[int, int]] = []
+    roots: list[tuple[int, Sequence[int]]] = []
     left = tokens_per_batch
     for at in order:
-        whole = [place for place, (root, _) in enumerate(begun) if root < 0][-ROOTS:]
-        found = _begun(rows[at], [(place, rows[batch[place]]) for place in whole], common)
+        found = _begun(rows[at], roots[-ROOTS:], common)
         own = len(rows[at]) - found[1]
         if batch and own > left:
             yield batch, begun
-            batch, begun, left = [], [], tokens_per_batch
+            batch, begun, roots, left = [], [], [], tokens_per_batch
             found, own = (-1, 0), len(rows[at])
+        if found[0] < 0:
+            roots.append((len(batch), rows[at]))
         batch.append(at)
         begun.append(found)
         left -= own

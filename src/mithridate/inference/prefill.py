@@ -185,13 +185,9 @@ def _slots(laid: Packed, rows: Sequence[Sequence[int]], width: int) -> torch.Ten
 
     Padding reads key 0: any does, none sees it.
     """
-    prefix = laid.packing.cached
     slots = torch.zeros((len(rows), width), dtype=torch.long)
-    own = laid.segments[laid.first_row :]
-    for number, (row, segment) in enumerate(zip(rows, own, strict=True)):
-        first = width - len(row)
-        slots[number, first : first + prefix] = torch.arange(prefix)
-        slots[number, first + prefix :] = segment.start + torch.arange(segment.length)
+    for number, row in enumerate(rows):
+        slots[number, width - len(row) :] = torch.tensor(laid.places(number))
     return slots.flatten()
 
 
