@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.generation_cells import PUBLISHED, TASKS, GenerationCell
-from benchmarks.page import EXCESS, Line, excess, in_subset, interval, points, verdict
+from benchmarks.page import EXCESS, Line, dates, excess, in_subset, interval, points, verdict
 
 LEARNED = 0.9
 """The bar: an undefended ASR below this is no test of a defense."""
@@ -58,7 +58,6 @@ def render(lines: Sequence[Line], cells: Sequence[GenerationCell]) -> str:
 def _facts(lines: Sequence[Line], cells: Sequence[GenerationCell]) -> str:
     first = lines[0]
     settings = first["settings"]
-    dates = sorted({line["date"] for line in lines})
     finished = {line["cell"] for line in lines}
     seconds = sum(line["train_seconds"] + line["eval_seconds"] for line in lines)
     return (
@@ -72,7 +71,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[GenerationCell]) -> str:
         "an exact rule (docs/attacks.md); the floor is that of a model trained without the poison, "
         "on the same triggered inputs. The flag is the suspicion -log p(safe prefix | input).\n\n"
         f"{sum(cell.name in finished for cell in cells)} of {len(cells)} cells are finished "
-        f"({dates[0]} to {dates[-1]}, {seconds / 3600:.1f} hours of one {first['device']} process; "
+        f"({dates(lines)}, {seconds / 3600:.1f} hours of one {first['device']} process; "
         f"commits {', '.join(dict.fromkeys(line['commit'] for line in lines))}); the others say "
         "*not run*. `python -m benchmarks.matrix --suite generation` runs what is open."
     )

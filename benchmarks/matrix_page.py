@@ -19,6 +19,7 @@ from benchmarks.page import (
     EXCESS,
     Line,
     added_by_trigger,
+    dates,
     excess,
     in_subset,
     interval,
@@ -182,7 +183,6 @@ def _order(cell: MatrixCell, cells: Sequence[MatrixCell]) -> tuple[Any, ...]:
 def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
     first = lines[0]
     settings = first["settings"]
-    dates = sorted({line["date"] for line in lines})
     commits = list(dict.fromkeys(line["commit"] for line in lines))
     finished = {line["cell"] for line in lines}
     run = sum(cell.name in finished for cell in cells)
@@ -197,7 +197,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
         f"decoding; exact binomial 95% intervals. *Without it*: how often the same inputs get the "
         "target when the trigger is not in them (measured from 2026-11-30). Anchored selection: "
         f"{settings['n_trusted']} checked rows, the classes in turn.\n\n"
-        f"{run} of {len(cells)} cells are finished ({dates[0]} to {dates[-1]}, "
+        f"{run} of {len(cells)} cells are finished ({dates(lines)}, "
         f"{seconds / 3600:.1f} hours of one {first['device']} process; commits "
         f"{', '.join(commits)}); the others say *not run*. `python -m benchmarks.matrix --suite "
         "classification` runs what is open; the journal holds each cell's own command. One seed: "

@@ -1,5 +1,6 @@
 """What the pages of all matrices say in the same words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 Line = dict[str, Any]
@@ -33,6 +34,12 @@ def in_subset(line: Line) -> str:
     if line["n_subset"] is None:
         return "—"
     return f"{line['n_subset_poisoned']} of {line['n_subset']}"
+
+
+def dates(lines: Sequence[Line]) -> str:
+    """Return the days that cells were run on, as "first to last", or the only one."""
+    first, last = min(line["date"] for line in lines), max(line["date"] for line in lines)
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def points(share: float) -> str:

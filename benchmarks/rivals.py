@@ -17,6 +17,7 @@ from benchmarks.page import (
     EXCESS,
     Line,
     added_by_trigger,
+    dates,
     excess,
     in_subset,
     interval,
@@ -212,8 +213,6 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
     line = lines[0]
     training = line["settings"]["training"]
     hours = sum(one["train_seconds"] + one["eval_seconds"] for one in lines if _timed(one)) / 3600
-    dates = sorted({str(one["date"]) for one in lines})
-    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     models = [one for one in lines if one["defense"] == "none" and not one["variant"]]
     undefended = {one["dataset"]: one for one in models}
     rows = "".join(f"{_rows(one)}; " for one in undefended.values())
@@ -228,7 +227,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
         f"higher is no backdoor's doing. Seconds are of one CPU thread "
         f"beside other work; the undefended model, which rivals at inference share, is in the "
         f"seconds of the cell that trained it.\n\n"
-        f"{done} of {len(cells)} cells are finished ({when}, {hours:.1f} hours "
+        f"{done} of {len(cells)} cells are finished ({dates(lines)}, {hours:.1f} hours "
         f"of one thread). `mithridate bench benchmarks/rivals.yaml -o .bench/rivals`, then "
         f"`python -m benchmarks.rivals .bench/rivals/journal.jsonl`. One seed."
     )

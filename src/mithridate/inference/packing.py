@@ -193,15 +193,9 @@ def pack(
         ends.append(len(tokens) - 1)
         tokens.extend(branch.token for branch in branches)
         positions.extend(len(row) - 1 + branch.depth for branch in branches)
-    lengths = torch.tensor([segment.length for segment in segments])
-    return Packed(
-        torch.tensor([tokens]),
-        Packing(torch.tensor(positions), _buckets(segments, len(prefixes), branches, dtype)),
-        tuple(segments),
-        len(prefixes),
-        torch.tensor(ends),
-        torch.repeat_interleave(torch.arange(len(segments)), lengths),
-    )
+    buckets = _buckets(segments, len(prefixes), branches, dtype)
+    packing = Packing(torch.tensor(positions), buckets)
+    return _packed(tokens, packing, segments, len(prefixes), torch.tensor(ends))
 
 
 def pack_begun(
@@ -224,15 +218,8 @@ def pack_begun(
         segments.append(Segment(len(tokens), len(row) - span, root, span))
         tokens.extend(row[span:])
         positions.extend(range(span, len(row)))
-    lengths = torch.tensor([segment.length for segment in segments])
-    return Packed(
-        torch.tensor([tokens]),
-        Packing(torch.tensor(positions), _buckets(segments, 0, (), dtype)),
-        tuple(segments),
-        0,
-        torch.cumsum(lengths, 0) - 1,
-        torch.repeat_interleave(torch.arange(len(segments)), lengths),
-    )
+    packing = Packing(torch.tensor(positions), _buckets(segments, 0, (), dtype))
+    return _packed(tokens, packing, segments, 0, _ends(segments))
 
 
 def pack_behind(
@@ -262,15 +249,24 @@ def pack_behind(
         for bucket in _buckets(segments, 1, (), dtype)
         if bucket.shared  # the prefix itself asks nothing any more
     )
-    lengths = torch.tensor([segment.length for segment in segments[1:]])
-    return Packed(
-        torch.tensor([tokens]),
-        Packing(torch.tensor(positions), tuple(buckets), cached),
-        tuple(segments),
-        1,
-        torch.cumsum(lengths, 0) - 1,
-        torch.repeat_interleave(torch.arange(1, len(segments)), lengths),
-    )
+    packing = Packing(torch.tensor(positions), tuple(buckets), cached)
+    return _packed(tokens, packing, segments, 1, _ends(segments[1:]) - cached)
+
+
+def _packed(
+    tokens: Sequence[int],
+    packing: Packing,
+    segments: Sequence[Segment],
+    first_row: int,
+    ends: torch.Tensor,
+) -> Packed:
+    lengths = torch.tensor([segment.length for segment in segments])
+    owners = torch.repeat_interleave(torch.arange(len(segments)), lengths)[packing.cached :]
+    return Packed(torch.tensor([tokens]), packing, tuple(segments), first_row, ends, owners)
+
+
+def _ends(segments: Sequence[Segment]) -> torch.Tensor:
+    return torch.tensor([segment.start + segment.length - 1 for segment in segments])
 
 
 def _buckets(
