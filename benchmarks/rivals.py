@@ -35,6 +35,9 @@ OURS = ("p2p", "p2p-trusted")
 LEVEL = 0.02
 """Qualities closer than this count as level: one seed tells no smaller difference."""
 
+USUAL = "bfloat16"
+"""The precision of most cells; of the others the page says theirs."""
+
 TITLES = {
     "sst2": "SST-2",
     "refusal": "BackdoorLLM, refusal",
@@ -44,8 +47,9 @@ TITLES = {
     "badnet": "BadNets (“BadMagic”)",
 }
 HEAD = (
-    "| defense | {quality} | ASR | over floor | without the trigger | rejected: clean, triggered "
-    "| poisoned in S | training s | answering s | |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| defense | {quality} | ASR | floor | over floor | without the trigger "
+    "| rejected: clean, triggered | poisoned in S | training s | answering s | |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -216,6 +220,12 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
     models = [one for one in lines if one["defense"] == "none" and not one["variant"]]
     undefended = {one["dataset"]: one for one in models}
     rows = "".join(f"{_rows(one)}; " for one in undefended.values())
+    others = ", ".join(sorted({one["dtype"] for one in lines} - {USUAL}))
+    marked = (
+        f" Computed in {USUAL}, but *in {others}* on a processor that does not multiply in "
+        f"{USUAL}: beside a reference model of their own, which gives the floor, and in about "
+        "twice the seconds."
+    )
     return (
         f"{line['model']}, seed {line['seed']}; {rows}LoRA r={training['rank']}, learning rate "
         f"{training['learning_rate']:g}, batches of {training['batch_size']}; exact binomial 95% "
@@ -226,7 +236,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
         f"often the same inputs get the target's answer when the trigger is not in them; an ASR no "
         f"higher is no backdoor's doing. Seconds are of one CPU thread "
         f"beside other work; the undefended model, which rivals at inference share, is in the "
-        f"seconds of the cell that trained it.\n\n"
+        f"seconds of the cell that trained it.{marked if others else ''}\n\n"
         f"{done} of {len(cells)} cells are finished ({dates(lines)}, {hours:.1f} hours "
         f"of one thread). `mithridate bench benchmarks/rivals.yaml -o .bench/rivals`, then "
         f"`python -m benchmarks.rivals .bench/rivals/journal.jsonl`. One seed."
@@ -240,6 +250,10 @@ def _rows(undefended: Line) -> str:
     return f"{TITLES[undefended['dataset']]}: {undefended['n_train']:,} rows {often}"
 
 
+def _is_reference(line: Line) -> bool:
+    return bool(line["variant"] == "reference")
+
+
 def _timed(line: Line) -> bool:
     return "train_seconds" in line
 
@@ -247,32 +261,52 @@ def _timed(line: Line) -> bool:
 def _table(contest: Contest, lines: Sequence[Line]) -> str:
     any_line = next(iter(contest.lines.values()), None)
     word = "CA" if any_line is None else QUALITIES[quality_field(any_line)]
-    floor = "not run" if any_line is None else interval(any_line, "floor")
-    trained = [line for line in lines if line["variant"] == "reference"]
-    reference = next((line for line in trained if line["dataset"] == contest.dataset), None)
-    clean = "" if reference is None else f" Trained without the poison: {word} {_value(reference)}."
-    n = "" if any_line is None else f" n = {any_line['n_clean']} and {any_line['n_triggered']}."
+    references = ", ".join(
+        _marked(_value(line), line)
+        for line in lines
+        if _is_reference(line) and line["dataset"] == contest.dataset
+    )
+    said = [f"Trained without the poison: {word} {references}."] if references else []
+    if any_line is not None:
+        said.append(f"n = {any_line['n_clean']} and {any_line['n_triggered']}.")
     rows = [_row(name, contest.lines.get(name)) for name in contest.wanted]
-    head = HEAD.format(quality=word)
-    return "\n".join([f"## {contest.title}\n\nFloor {floor}.{clean}{n}\n\n{head}", *rows])
+    paragraphs = [f"## {contest.title}", " ".join(said), HEAD.format(quality=word)]
+    return "\n".join(["\n\n".join(paragraphs), *rows])
 
 
 def _row(name: str, line: Line | None) -> str:
     if line is None:
-        return f"| {name} | not run | | | | | | | | |"
+        return f"| {name} | not run | | | | | | | | | |"
     rejected = "—"
     if line["rejected_clean"] or line["rejected_triggered"]:
         rejected = f"{line['rejected_clean']:.3f}, {line['rejected_triggered']:.3f}"
     return (
-        f"| {name} | {_value(line)} | {interval(line, 'attack_success_rate')} "
-        f"| {points(excess(line))} | {line['untriggered_rate']:.3f} | {rejected} "
+        f"| {_marked(name, line)} | {_value(line)} | {interval(line, 'attack_success_rate')} "
+        f"| {interval(line, 'floor')} | {points(excess(line))} "
+        f"| {line['untriggered_rate']:.3f} | {rejected} "
         f"| {in_subset(line)} | {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
         f"| {verdict(name, line, is_test=True)} |"
     )
 
 
+def _marked(words: str, line: Line) -> str:
+    """Return words with the precision of a line, if it is not the usual one."""
+    return words if line["dtype"] == USUAL else f"{words} in {line['dtype']}"
+
+
 def _value(line: Line) -> str:
     return interval(line, quality_field(line))
+
+
+def merged(known: Sequence[Line], new: Sequence[Line]) -> list[Line]:
+    """Return the known lines, the new ones in place of those of the same cell.
+
+    Of reference models each precision has its own: its cells' floors come from it.
+    """
+    found = {}
+    for line in [*known, *new]:
+        found[line["cell"], line["dtype"] if _is_reference(line) else ""] = line
+    return list(found.values())
 
 
 def main() -> None:
@@ -285,12 +319,11 @@ def main() -> None:
     arguments = parser.parse_args()
     cells = matrix_cells(read_config(CONFIG))
     kept = arguments.results / "rivals.jsonl"
-    known = {line["cell"]: line for line in read_lines(kept)}
-    if arguments.journal is not None:
-        known |= {line["cell"]: line for line in read_lines(arguments.journal)}
-    write_text_atomic(kept, "".join(json.dumps(line) + "\n" for line in known.values()))
+    new = [] if arguments.journal is None else read_lines(arguments.journal)
+    lines = merged(read_lines(kept), new)
+    write_text_atomic(kept, "".join(json.dumps(line) + "\n" for line in lines))
     page = arguments.results / "rivals.md"
-    write_text_atomic(page, render(list(known.values()), cells))
+    write_text_atomic(page, render(lines, cells))
     print(f"page: {page}")
 
 

@@ -22,7 +22,7 @@ from mithridate.bench.cells import wanted_names
 from mithridate.bench.journal import append_line, claimed, locked, read_lines
 from mithridate.data import default_model_folder, write_text_atomic
 from mithridate.defense.config import P2PConfig
-from mithridate.inference.backbone import best_device, load_backbone
+from mithridate.inference.backbone import best_device, load_backbone, resolve_precision
 from mithridate.tasks.prompt import PromptRenderer
 from mithridate.training.config import TrainingConfig
 
@@ -182,6 +182,7 @@ def provenance(train_seconds: float, eval_seconds: float) -> Line:
         "train_seconds": round(train_seconds, 1),
         "eval_seconds": round(eval_seconds, 1),
         "threads": torch.get_num_threads(),
+        "dtype": str(resolve_precision("auto", best_device())).removeprefix("torch."),
         "device": "CPU" if best_device().type == "cpu" else torch.cuda.get_device_name(),
         "command": shlex.join(["python", "-m", "benchmarks.matrix", *sys.argv[1:]]),
         "version": version("mithridate"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.rivals import CONFIG, render
+from benchmarks.rivals import CONFIG, merged, render
 from mithridate.baselines.registry import BUILT_IN
 from mithridate.bench.cells import BenchCell, matrix_cells
 from mithridate.bench.config import read_config
@@ -36,6 +36,7 @@ def line(cell: BenchCell, quality: float, asr: float) -> dict[str, Any]:
         "n_triggered": 10,
         "train_seconds": 60.0,
         "eval_seconds": 1.0,
+        "dtype": "bfloat16",
         "date": "2026-11-23",
         **rates,
         **ends,
@@ -109,5 +110,28 @@ def test_a_defense_that_misses_loses_to_every_rival_that_holds(cells):
     ]
     page = render(lines, cells)
     assert "LOSES to `filter`" in page
-    assert "| p2p | 0.950 [0.950, 0.950] | 0.140 [0.140, 0.140] | +4.0 " in page
+    assert "| p2p | 0.950 [0.950, 0.950] | 0.140 [0.140, 0.140] | 0.100 [0.100, 0.100] | +4.0 " in (
+        page
+    )
     assert "| prune | not run |" in page
+
+
+def test_a_cell_of_another_precision_says_so_and_has_the_floor_of_its_own_reference(cells):
+    own = [cell for cell in cells if cell.attack.title == "addsent"][:2]
+    lines = [line(cell, 0.9, 0.14) for cell in own]
+    assert "float32" not in render(lines, cells)
+    lines[1] |= {"dtype": "float32", "floor": 0.12}
+    page = render(lines, cells)
+    assert "but *in float32* on a processor that does not multiply in bfloat16" in page
+    assert "| p2p in float32 | 0.900 [0.900, 0.900] | 0.140 [0.140, 0.140] | 0.120 " in page
+
+
+def test_both_reference_models_are_named_where_there_are_two(cells):
+    own = next(cell for cell in cells if cell.attack.title == "addsent")
+    known = line(own, 0.9, 0.14) | {"variant": "reference", "cell": "sst2/reference"}
+    later = known | {"dtype": "float32", "clean_accuracy": 0.8}
+    both = merged([known], [later])
+    assert len(both) == 2
+    assert merged(both, [later]) == both
+    page = render([*both, line(own, 0.9, 0.14)], cells)
+    assert "Trained without the poison: CA 0.900 [0.900, 0.900], 0.800 [" in page
