@@ -1,11 +1,16 @@
 """What is trained is what is asked: one renderer, token by token, where answers are text."""
 
+import string
+
 import pytest
+from tokenizers import Tokenizer, normalizers
+from tokenizers.models import Unigram
+from transformers import PreTrainedTokenizerFast
 
 from mithridate.defense.text import TextExample, benign_text_prompt, prefix_line
 from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer, Protection
-from mithridate.inference.generate import Generator
+from mithridate.inference.generate import Generated, Generator
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer
 from mithridate.training.samples import tokenize_text
 
@@ -54,10 +59,9 @@ def test_an_engine_that_is_given_strings_sees_the_same_tokens(tiny_shared):
     samples = tokenize_text(EXAMPLES, BENIGN, PREFIX, renderer).samples
     for example, sample in zip(EXAMPLES, samples, strict=True):
         prompt = BENIGN if example.repoisoned else ORIGINAL_TEXT_PROMPT
-        string = renderer.string(example.text, prompt)
         completion = (PREFIX if example.repoisoned else "") + example.answer
-        whole = tiny_shared.tokenizer(string + completion)["input_ids"]
-        assert [*sample.prompt, *sample.answer[:-1]] == whole
+        whole = tiny_shared.tokenizer(renderer.string(example.text, prompt) + completion)
+        assert [*sample.prompt, *sample.answer[:-1]] == whole["input_ids"]
 
 
 def test_a_prefix_that_is_split_otherwise_before_an_answer_is_caught(tiny_shared):
@@ -88,3 +92,54 @@ def test_prompt_and_answer_share_the_longest_length_and_what_is_cut_is_counted(t
 def test_a_prompt_that_does_not_fit_beside_its_answer_is_refused(tiny_shared):
     with pytest.raises(InputError, match="the prompt alone takes"):
         tokenize_text(EXAMPLES, BENIGN, PREFIX, renderer_of(tiny_shared, max_length=24))
+
+
+def test_no_answer_shows_a_secret_that_the_model_writes_itself(tiny_shared, monkeypatch):
+    answerer = Answerer(
+        tiny_shared.model,
+        renderer_of(tiny_shared),
+        max_new_tokens=2,
+        protection=Protection(BENIGN, PREFIX),
+    )
+    again = f"{PREFIX.strip().upper()}  Seven.\n{BENIGN.prefix.strip()}\nThe quiet  ladder\nreads."
+
+    def repeated(_self, prompts, **_):
+        rows = len(prompts)
+        return Generated([again] * rows, [[1]] * rows, [False] * rows)
+
+    monkeypatch.setattr(Generator, "generate", repeated)
+    for options in ({}, {"mode": "check"}, {"mode": "check", "policy": "pass"}):
+        [shown] = answerer.answer(["Which?"], progress=False, **options).texts
+        assert shown == "Seven.\n\nThe quiet  ladder\nreads."
+
+
+@pytest.fixture(scope="module")
+def spaced():
+    """A tokenizer that puts a space before whatever it reads first, as SentencePiece's do."""
+    pieces = [*"▁\n.,:;?!#+=-'", *string.ascii_letters, *string.digits]
+    words = Unigram([("<unk>", -9.0), ("</s>", 0.0), *((piece, -5.0) for piece in pieces)], 0)
+    tokenizer = Tokenizer(words)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+def test_a_tokenizer_that_begins_with_a_space_is_read_as_a_prompt_goes_on(spaced):
+    renderer = PromptRenderer(spaced, max_length=400)
+    samples = tokenize_text(EXAMPLES, BENIGN, PREFIX, renderer).samples
+    for example, sample in zip(EXAMPLES, samples, strict=True):
+        prompt = BENIGN if example.repoisoned else ORIGINAL_TEXT_PROMPT
+        completion = (PREFIX if example.repoisoned else "") + example.answer
+        whole = spaced(renderer.string(example.text, prompt) + completion)["input_ids"]
+        assert [*sample.prompt, *sample.answer[:-1]] == whole
+
+
+def test_control_tokens_in_an_answer_are_broken_up(make_tiny_model, load):
+    renderer = renderer_of(load(make_tiny_model(3, chat=True)))
+    eos = renderer.tokenizer.eos_token
+    example = TextExample("a", "Which?", f"seven{eos}\neight {eos}", True)
+    [sample] = tokenize_text([example], BENIGN, PREFIX, renderer).samples
+    assert sample.answer.count(renderer.tokenizer.eos_token_id) == 1

@@ -5,6 +5,7 @@ without having been put there. An alternative label cannot collide in classifica
 is a class of its own, whatever it is called, and is trained on by that class's original label word.
 """
 
+import re
 from collections.abc import Callable, Iterable
 
 from mithridate.data.rows import Row
@@ -27,6 +28,17 @@ class SecretHeldError(CollisionError):
 def fold(text: str) -> str:
     """Return the text as compared: case and runs of white space do not matter."""
     return " ".join(text.casefold().split())
+
+
+def without(text: str, secret: str) -> str:
+    """Return the text with every occurrence of a secret string taken out, compared as `fold` does.
+
+    Args:
+        text: A model's output.
+        secret: The safe prefix or the benign trigger; of a blank one nothing is taken out.
+    """
+    words = r"\s+".join(re.escape(word) for word in secret.split())
+    return re.sub(words, "", text, flags=re.IGNORECASE) if words else text
 
 
 def find_trigger(rows: Iterable[Row], trigger: str) -> Row | None:

@@ -7,9 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mithridate.defense.collisions import without
+from mithridate.inference.backbone import room_to_leave
 from mithridate.inference.generate import Generated, Generator
 from mithridate.inference.likelihood import answer_log_probabilities
-from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, Prompt, PromptRenderer
+from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, Prompt, PromptRenderer, RenderedPrompts
 
 PrefixMode = Literal["prefill", "check"]
 Policy = Literal["retry", "refuse", "pass"]
@@ -88,15 +90,11 @@ class Answerer:
     @property
     def prefix_ids(self) -> list[int]:
         """The token ids of p; none without a defense."""
-        prefix = "" if self.protection is None else self.protection.prefix
-        return self.ids(prefix)
+        return self.ids("" if self.protection is None else self.protection.prefix)
 
     def ids(self, text: str) -> list[int]:
         """Return the token ids of what stands in an answer's place."""
-        if not text:
-            return []
-        encoded: list[int] = self.renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return encoded
+        return self.renderer.answers([text])[0]
 
     def answer(
         self,
@@ -118,8 +116,8 @@ class Answerer:
             suspicion: Measure it; it costs another pass over the inputs.
             progress: Whether to show a progress bar on a terminal.
         """
-        rendered = self.renderer.render(texts, self.prompt)
         prefix = self.prefix_ids
+        rendered = self._rendered(texts, len(prefix) + self.max_new_tokens)
         flagged = np.zeros(len(texts), dtype=bool)
         if mode == "check":
             flagged = self._fails(rendered.ids, progress)
@@ -132,7 +130,7 @@ class Answerer:
             made = self._generate([rendered.ids[at] for at in places], prefill, progress)
             cut += sum(made.cut)
             for at, text in zip(places, made.texts, strict=True):
-                outputs[at] = text.strip()
+                outputs[at] = self._shown(text)
         nats = np.zeros(len(texts))
         if prefix and suspicion:
             nats = -self._log_probabilities([(ids, prefix) for ids in rendered.ids], progress)
@@ -143,16 +141,31 @@ class Answerer:
     ) -> npt.NDArray[np.float64]:
         """Return log p(answer | input) per token of the answer, in nats, shape (inputs,).
 
-        A defended model is asked under its benign prompt, after p.
+        A defended model is asked under its benign prompt, after p. Of a long answer the beginning
+        counts that training would have read, too.
         """
-        rendered = self.renderer.render(texts, self.prompt)
         prefix = self.prefix_ids
-        wanted = [self.ids(answer) for answer in answers]
+        longest = self.renderer.longest_answer
+        wanted = [ids[:longest] for ids in self.renderer.answers(answers)]
+        rendered = self._rendered(texts, len(prefix) + max(map(len, wanted), default=0))
         total = self._log_probabilities(
             [([*ids, *prefix], own) for ids, own in zip(rendered.ids, wanted, strict=True)],
             progress,
         )
         return np.asarray(total / np.array([max(1, len(own)) for own in wanted]))
+
+    def _rendered(self, texts: Sequence[str], behind: int) -> RenderedPrompts:
+        """Render inputs so that so many tokens fit behind them into the model's context."""
+        room = room_to_leave(self.model, self.renderer.max_length, behind)
+        return self.renderer.render(texts, self.prompt, reserve=room)
+
+    def _shown(self, text: str) -> str:
+        """Return an answer without p and delta, should the model have written them itself."""
+        if self.protection is None:
+            return text.strip()
+        for secret in (self.protection.prefix, self.protection.prompt.prefix):
+            text = without(text, secret)
+        return text.strip()
 
     def flags(self, texts: Sequence[str], *, progress: bool = True) -> npt.NDArray[np.bool_]:
         """Return which inputs fail the check: the model, left to itself, does not begin with p.
@@ -161,7 +174,7 @@ class Answerer:
             texts: The inputs.
             progress: Whether to show a progress bar on a terminal.
         """
-        return self._fails(self.renderer.render(texts, self.prompt).ids, progress)
+        return self._fails(self._rendered(texts, len(self.prefix_ids)).ids, progress)
 
     def _fails(self, prompts: Sequence[Sequence[int]], progress: bool) -> npt.NDArray[np.bool_]:
         """Return which prompts the model, decoding greedily, does not answer with p first."""

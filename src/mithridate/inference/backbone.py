@@ -67,6 +67,43 @@ def _has_bf16_instructions() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def context_of(model: Any) -> int | None:
+    """Return the longest sequence a model takes, in tokens; ``None`` where its config has none."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def check_context(model: Any, tokens: int, what: str) -> None:
+    """Refuse what is longer than a model's context: past it an embedding is missing, or untrained.
+
+    Args:
+        model: A causal language model.
+        tokens: The length of the longest sequence that it is to read.
+        what: What has that length, as a message begins with it.
+
+    Raises:
+        InputError: The context is shorter.
+    """
+    context = context_of(model)
+    if context is not None and tokens > context:
+        raise InputError(
+            f"{what} takes {tokens:,} tokens; the model's context has {context:,}",
+            mend="lower --max-length",
+        )
+
+
+def room_to_leave(model: Any, max_length: int, behind: int) -> int:
+    """Return how far below its longest a prompt must end, so that all fits into the context.
+
+    Args:
+        model: A causal language model.
+        max_length: Longest prompt, in tokens.
+        behind: Tokens that come behind it.
+    """
+    context = context_of(model)
+    return 0 if context is None else max(0, max_length + behind - context)
+
+
 def fingerprint(model: Any) -> str:
     """Return a SHA-256 over the names, shapes and a sample of the values of a model's weights.
 

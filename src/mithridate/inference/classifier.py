@@ -57,6 +57,7 @@ class Classifier:
         task: Its labels.
         benign: The benign prompt of a defended model; every input gets it and the answer is read
             among the alternative labels. ``None`` for an undefended model.
+        reserve: How far below the renderer's longest a prompt must end, in tokens.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Classifier:
         renderer: PromptRenderer,
         task: ClassificationTask,
         benign: Prompt | None = None,
+        reserve: int = 0,
     ) -> None:
         self.scorer = scorer
         self.renderer = renderer
         self.task = task
         self.benign = benign
+        self.reserve = reserve
 
     @classmethod
     def local(
@@ -80,11 +83,14 @@ class Classifier:
         benign: Prompt | None = None,
     ) -> "Classifier":
         """Return a classifier whose model, with its adapter, is in this process."""
+        from mithridate.inference.backbone import room_to_leave
         from mithridate.inference.scorer import Scorer
 
-        tokenizer = renderer.tokenizer
-        scorer = Scorer(model, label_trie(task, tokenizer), tokenizer.pad_token_id)
-        return cls(scorer, renderer, task, benign)
+        trie = label_trie(task, renderer.tokenizer)
+        longest = max(len(candidate) for candidate in trie.candidates)
+        reserve = room_to_leave(model, renderer.max_length, longest)
+        scorer = Scorer(model, trie, renderer.tokenizer.pad_token_id)
+        return cls(scorer, renderer, task, benign, reserve)
 
     def predict(
         self, texts: Sequence[str], *, open_decoding: bool = False, progress: bool = True
@@ -98,7 +104,7 @@ class Classifier:
         """
         n = self.task.n
         prompt = ORIGINAL_PROMPT if self.benign is None else self.benign
-        rendered = self.renderer.render(texts, prompt)
+        rendered = self.renderer.render(texts, prompt, reserve=self.reserve)
         scores = self.scorer.score(rendered.ids, greedy=open_decoding, progress=progress)
         start = 0 if self.benign is None else n
         everything = _normalized(scores.log_probabilities)

@@ -91,6 +91,11 @@ class PromptRenderer:
         ]
         self._control_starts = {token[0] for token in self._control_tokens}
 
+    @property
+    def longest_answer(self) -> int:
+        """Half of the longest prompt, in tokens: what an answer gets of it in training."""
+        return self.max_length // 2
+
     def string(self, text: str, prompt: Prompt) -> str:
         """Return the whole prompt of one input as a string, before any cut."""
         content = prompt.apply(self._harmless(text))
@@ -130,6 +135,28 @@ class PromptRenderer:
             return []
         encoded = self.tokenizer(list(strings), add_special_tokens=self.style == "plain")
         ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts that stand where an answer does, behind a line's end.
+
+        They are read behind it, too: a SentencePiece tokenizer (Llama 2, Mistral) takes a space
+        before the first thing it reads, and an answer never is that.
+
+        Raises:
+            InputError: The tokenizer takes a line's end and what follows it for one.
+        """
+        [end, *behind] = self._encoded(["\n", *(f"\n{self._harmless(text)}" for text in texts)])
+        for text, ids in zip(texts, behind, strict=True):
+            if ids[: len(end)] != end:
+                raise InputError(
+                    f"the tokenizer splits a line's end otherwise before {text!r:.40}",
+                    mend="use a model whose tokenizer keeps lines apart",
+                )
+        return [ids[len(end) :] for ids in behind]
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
     def render(self, texts: Sequence[str], prompt: Prompt, *, reserve: int = 0) -> RenderedPrompts:

@@ -30,7 +30,7 @@ from mithridate.defense.repoison import Example
 from mithridate.defense.secret import Secret
 from mithridate.defense.select import Subset
 from mithridate.defense.text import TextExample
-from mithridate.inference.backbone import Backbone
+from mithridate.inference.backbone import Backbone, check_context
 from mithridate.inference.batching import shared_prefix
 from mithridate.inference.classifier import Classifier, label_trie
 from mithridate.inference.defended import ADAPTER_WEIGHTS, DefendedModel
@@ -104,7 +104,11 @@ def feature_extractor(
         renderer: Whose tokenizer and longest prompt are taken; the prompt is never wrapped in a
             chat template, as the model is to go on with the sentence, not to answer.
         quiet: Show no progress.
+
+    Raises:
+        InputError: The longest prompt is longer than the model's context.
     """
+    check_context(backbone.model, renderer.max_length, "the longest prompt")
     plain = PromptRenderer(renderer.tokenizer, max_length=renderer.max_length)
     samples = plain.render(["a", "b"], JUDGE_PROMPT).ids
     span = Span(shared_prefix(samples), shared_prefix([ids[::-1] for ids in samples]))

@@ -25,7 +25,7 @@ from mithridate.defense.secret import Secret
 from mithridate.defense.select import Subset
 from mithridate.defense.text import TextExample
 from mithridate.inference.answerer import Answerer, Protection
-from mithridate.inference.backbone import Backbone
+from mithridate.inference.backbone import Backbone, check_context
 from mithridate.inference.defended_text import DefendedAnswerer
 from mithridate.inference.likelihood import answer_log_probabilities
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer, PromptStyle
@@ -81,13 +81,17 @@ def frozen_likelihood(
         backbone: The base model, before it is fine-tuned.
         renderer: Prompt and answer share its longest prompt, as in training.
         quiet: Show no progress.
+
+    Raises:
+        InputError: The longest prompt is longer than the model's context.
     """
+    check_context(backbone.model, renderer.max_length, "the longest prompt")
     tokenizer = renderer.tokenizer
-    half = renderer.max_length // 2
+    half = renderer.longest_answer
 
     def likelihood(texts: Sequence[str], answers: Sequence[str]) -> npt.NDArray[np.float64]:
         prompts = renderer.render(texts, ORIGINAL_TEXT_PROMPT, reserve=half).ids
-        encoded = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        encoded = renderer.answers(answers)
         pairs = [(prompt, ids[:half]) for prompt, ids in zip(prompts, encoded, strict=True)]
         return answer_log_probabilities(
             backbone.model, pairs, tokenizer.pad_token_id, progress=not quiet

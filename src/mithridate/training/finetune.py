@@ -14,7 +14,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments, se
 from mithridate.data.write import write_text_atomic
 from mithridate.errors import InputError
 from mithridate.inference.attention import packs
-from mithridate.inference.backbone import Backbone
+from mithridate.inference.backbone import Backbone, check_context
 from mithridate.inference.features import decoder_layers
 from mithridate.inference.forward import fast_forward
 from mithridate.training.config import TrainingConfig
@@ -77,9 +77,9 @@ def fine_tune(
         report_to: A logging integration of the Trainer.
 
     Raises:
-        InputError: The model has none of the target modules or cannot recompute activations, the
-            work folder holds a checkpoint of other rows, settings or another base model, or
-            accelerate was told to launch what cannot be done.
+        InputError: The model has none of the target modules or cannot recompute activations, a row
+            is longer than its context, the work folder holds a checkpoint of other rows, settings
+            or another base model, or accelerate was told to launch what cannot be done.
     """
     measured = accuracy if config.best_epoch else None
     together(
@@ -92,6 +92,8 @@ def fine_tune(
     checkpoint = from_main(
         lambda: _own_checkpoint(work_folder, _identity(backbone, samples, config))
     )
+    longest = max(len(sample.prompt) + len(sample.answer) for sample in samples)
+    together(lambda: check_context(backbone.model, longest, "a row with its answer"))
     set_seed(config.seed)
     model = together(lambda: with_adapter(backbone.model, config))
     packing = packs(model)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mithridate.defense.repoison import Example
 from mithridate.defense.text import TextExample
@@ -119,11 +118,10 @@ def _answers(
     examples: Sequence[TextExample], prefix: str, renderer: PromptRenderer
 ) -> tuple[list[tuple[int, ...]], int]:
     """Return what each example is to answer, the end of text with it, and how many were cut."""
-    tokenizer = renderer.tokenizer
-    own = _encoded(tokenizer, [example.answer for example in examples])
-    before: list[int] = _encoded(tokenizer, [prefix])[0] if prefix else []
+    own = renderer.answers([example.answer for example in examples])
+    before = renderer.answers([prefix])[0] if prefix else []
     inside = [at for at, example in enumerate(examples) if example.repoisoned]
-    joined = _encoded(tokenizer, [prefix + examples[at].answer for at in inside])
+    joined = renderer.answers([prefix + examples[at].answer for at in inside])
     for at, ids in zip(inside, joined, strict=True):
         if ids != [*before, *own[at]]:
             raise InputError(
@@ -132,17 +130,10 @@ def _answers(
                 where=examples[at].id,
                 mend="use another secret, or a model whose tokenizer keeps lines apart",
             )
-    longest = renderer.max_length // 2
+    longest, eos = renderer.longest_answer, renderer.tokenizer.eos_token_id
     answers, cut = [], 0
     for ids, example in zip(own, examples, strict=True):
-        whole = [*(before if example.repoisoned else ()), *ids, tokenizer.eos_token_id]
+        whole = [*(before if example.repoisoned else ()), *ids, eos]
         cut += len(whole) > longest
         answers.append(tuple(whole[:longest]))
     return answers, cut
-
-
-def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return ids
