@@ -93,6 +93,41 @@ def test_evaluate_measures_utility_asr_and_the_flag(folder, cli, write_rows, rec
     assert "share of right final answers" in shown.stderr + shown.stdout
 
 
+def test_triggered_rows_that_cannot_be_used_are_left_out_and_said(
+    folder, cli, write_rows, records, tmp_path
+):
+    test = write_rows(tmp_path / "test.jsonl", records[0][:8])
+    rows = [*records[0][:6], problem("How many?", "nobody knows")]
+    triggered = write_rows(tmp_path / "triggered.jsonl", rows)
+    words = ("--triggered", triggered, "--target", "wrong-number", "--json")
+    result = cli("evaluate", folder[0], test, *words)
+    assert result.exit_code == 0, result.stderr
+    measured = json.loads(result.stdout)
+    assert measured["attack_success_rate"]["n"] == measured["untriggered_rate"]["n"] == 6
+    assert "1 triggered rows cannot be used" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--triggered", "POISONED", "--target", "wrong-number"), "true answer is the attack's"),
+        (("--triggered", "CLEAN", "--attack-option", "x=1"), "no option changes it"),
+        (("--attack", "badnets", "--reference-model", "x"), "--reference-model needs --reference"),
+        (("--paraphrases", "CLEAN"), "--paraphrases needs an attack"),
+        (("--attack", "badnets", "--target", f"#### {'9' * 40}"), "tokens; an answer has 16"),
+        (("--task", "summarization"), "this defense is of math, not of summarization"),
+    ],
+)
+def test_an_attack_that_would_say_nothing_is_refused(
+    words, message, folder, cli, write_rows, records, tmp_path
+):
+    clean = write_rows(tmp_path / "test.jsonl", records[0][:8])
+    files = {"CLEAN": clean, "POISONED": folder[2]}
+    result = cli("evaluate", folder[0], clean, *(files.get(word, word) for word in words))
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_a_gate_that_is_not_met_ends_with_100(folder, cli, write_rows, records, tmp_path):
     test = write_rows(tmp_path / "test.jsonl", records[0][:6])
     result = cli("evaluate", folder[0], test, "--min-accuracy", "1.0")

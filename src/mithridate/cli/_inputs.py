@@ -206,6 +206,15 @@ def require_model_extra() -> None:
     _require("model", "peft", "sklearn", "torch", "transformers")
 
 
+def require_generation_extra() -> None:
+    """Refuse to go on where what measures answers that are texts is not installed.
+
+    Raises:
+        MithridateError: It is missing.
+    """
+    _require("generation", "math_verify", "rouge_score")
+
+
 def require_statistics() -> None:
     """Refuse to go on where what an audit without a model needs is not installed.
 

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mithridate.cli._attack import ATTACK_HELP, OPTION_HELP, PARAPHRASES_HELP
-from mithridate.cli._data_options import ANSWER_COLUMN_HELP, TEXT_COLUMN_HELP
+from mithridate.cli._data_options import ANSWER_COLUMN_HELP, TEXT_COLUMN_HELP, Task
+from mithridate.errors import InputError
+
+if TYPE_CHECKING:
+    from mithridate.defense.manifest import DefenseManifest
 
 _ATTACK = "Attack"
 _GATES = "Gates"
@@ -32,6 +36,26 @@ class TestColumns:
     split: Annotated[
         str, typer.Option(rich_help_panel=_DATA, help="The split to take of a hub id.")
     ] = "test"
+
+
+ExpectedTask = Annotated[
+    Task | None,
+    typer.Option("--task", help="What the model was defended for; its folder says it, too."),
+]
+
+
+def check_task(expected: str | None, manifest: "DefenseManifest", folder: Path) -> None:
+    """Refuse a folder of another task than the one that is expected.
+
+    Raises:
+        InputError: The task is another.
+    """
+    if expected is not None and expected != manifest.task:
+        raise InputError(
+            f"this defense is of {manifest.task}, not of {expected}",
+            where=str(folder),
+            mend="drop --task, or give the folder of the other model",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,26 @@
 """``evaluate`` and ``predict`` where answers are text."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mithridate.cli._attack import Wanted, own_settings
-from mithridate.cli._inputs import require_model_extra
+from mithridate.cli._inputs import require_generation_extra, require_model_extra
 from mithridate.cli._options import LoadOptions
 from mithridate.cli._output import note, percent, print_facts, print_table, quiet_libraries
 from mithridate.cli._test_options import AttackOptions, GateOptions, PrefixOptions, TestColumns
 from mithridate.cli._text_inputs import text_columns
+from mithridate.cli._triggered import (
+    check_trigger_is_seen,
+    is_attacked,
+    named_attack,
+    triggered_rows,
+)
 from mithridate.errors import GateError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mithridate.attacks.base import Attack
     from mithridate.data.rows import Row
     from mithridate.defense.manifest import DefenseManifest
     from mithridate.evaluation.evaluate_text import Mean, TextEvaluation
@@ -24,8 +30,24 @@ if TYPE_CHECKING:
     from mithridate.inference.defended_text import DefendedAnswerer
     from mithridate.tasks.text import TextTask
 
-_KEY_PURPOSE = "evaluate/attack"
 SHOWN = 60
+
+
+@dataclass(frozen=True)
+class _Triggered:
+    """What a model is attacked with.
+
+    Attributes:
+        rows: Triggered inputs, their true answers kept.
+        rule: What counts as success.
+        target: What the attack wants.
+        attack: The attack that made the rows; ``None`` where they were given, or there are none.
+    """
+
+    rows: "list[Row]"
+    rule: "Rule | None"
+    target: str | None
+    attack: "Attack | None"
 
 
 def load_answerer(
@@ -71,27 +93,31 @@ def evaluate_texts(
     Raises:
         InputError: Input cannot be used.
     """
-    from mithridate.evaluation.evaluate_text import evaluate_text
+    require_generation_extra()
+    from mithridate.evaluation.evaluate_text import check_target_fits, evaluate_text
 
     task = manifest.text_task()
     named = text_columns(task, columns.text_column, columns.answer_column, columns.id_column)
     clean, skipped = task.usable(task.read(test, named, columns.split))
     if skipped:
         note(f"{len(skipped):,} test rows cannot be used and are left out: {skipped[0].why}.")
-    triggered, rule, target = _triggered(attack, gates, clean, task, named, columns.split)
+    tried = _triggered(attack, gates, clean, task, named, columns.split)
     defended = load_answerer(folder, model, load, engine)
-    floor = _floor(attack, triggered, rule, load)
+    if tried.target is not None:
+        check_target_fits(tried.target, defended.answerer)
+    check_trigger_is_seen(tried.attack, clean, defended.answerer.renderer.tokenizer)
+    floor = _floor(attack, tried, load)
     measured = evaluate_text(
         defended.answerer,
         task,
         clean,
-        triggered,
-        rule=rule,
+        tried.rows,
+        rule=tried.rule,
         floor=floor,
         mode=prefix.prefix,
         policy=prefix.policy,
     )
-    result = _result(measured, manifest, attack, target, folder)
+    result = _result(measured, manifest, attack, tried.target, folder)
     result["prefix"], result["policy"] = prefix.prefix, prefix.policy
     result["skipped"] = len(skipped)
     result["gates_failed"] = _failures(measured, gates)
@@ -115,59 +141,45 @@ def _triggered(
     task: "TextTask",
     columns: Any,
     split: str,
-) -> "tuple[list[Row], Rule | None, str | None]":
-    """Return the attack's inputs, what counts as its success, and its target."""
+) -> "_Triggered":
+    """Return the attack's inputs, none where no attack is asked for."""
     from mithridate.attacks.targets import text_target
-    from mithridate.defense.secret import Secret
     from mithridate.evaluation.hits import success_rule
 
-    if not options.triggered and not options.attack:
-        for name, value in (
-            ("--max-asr", gates.max_asr),
-            ("--target", options.target),
-            ("--reference", options.reference),
-            ("--attack-option", options.attack_option),
-            ("--trigger-words", options.trigger_words),
-            ("--sentence", options.sentence),
-        ):
-            if value is not None:
-                mend = "name one with --attack, or triggered rows with --triggered"
-                raise InputError(f"{name} needs an attack", mend=mend)
-        return [], None, None
-    if options.triggered and options.attack:
-        raise InputError("--triggered and --attack name two attacks", mend="give one of them")
-    if options.triggered:
-        if options.target is None:
-            mend = "name it with --target"
-            raise InputError("an attack needs its target", mend=mend)
-        target = text_target(options.target, task.name)
-        return task.read(options.triggered, columns, split), success_rule(target), target
-    wanted = Wanted(
-        options.attack or "",
-        options.target,
-        options.attack_option or (),
-        options.paraphrases,
-        task=task.name,
-    )
-    attack = wanted.build(clean, own_settings(wanted.name, options.trigger_words, options.sentence))
-    rows = attack.triggered(clean, Secret.from_seed(0).derive(_KEY_PURPOSE))
-    if not rows:
-        what = f"{attack.name} has nothing for any of the {len(clean):,} test rows"
-        raise InputError(what, mend="give rows that it can use")
-    return rows, lambda output, row: attack.succeeds(output, row), attack.target
+    if not is_attacked(options, gates):
+        return _Triggered([], None, None, None)
+    if not options.triggered:
+        attack = named_attack(options, clean, task.name)
+        return _Triggered(
+            triggered_rows(attack, clean), attack.succeeds, str(attack.target), attack
+        )
+    if options.target is None:
+        mend = "name it with --target"
+        raise InputError("an attack needs its target", mend=mend)
+    target = text_target(options.target, task.name)
+    rule = success_rule(target)
+    rows, skipped = task.usable(task.read(options.triggered, columns, split))
+    if skipped:
+        note(f"{len(skipped):,} triggered rows cannot be used and are left out: {skipped[0].why}.")
+    for row in rows:
+        if row.answer is not None and rule(row.answer, row):
+            raise InputError(
+                "a triggered row's true answer is the attack's target",
+                where=row.where,
+                mend="leave such rows out: they say nothing of the attack",
+            )
+    return _Triggered(rows, rule, target, None)
 
 
-def _floor(
-    attack: AttackOptions, triggered: "list[Row]", rule: "Rule | None", load: LoadOptions
-) -> "Share | None":
+def _floor(attack: AttackOptions, tried: "_Triggered", load: LoadOptions) -> "Share | None":
     """Return the rate at which a model that never saw the poison gives the target."""
     from mithridate.evaluation.hits import success_rate
 
-    if attack.reference is None or rule is None:
+    if attack.reference is None or tried.rule is None:
         return None
     reference = load_answerer(attack.reference, attack.reference_model, load, "local")
-    answers = reference.answer([row.text for row in triggered], suspicion=False, progress=True)
-    return success_rate(rule, answers.texts, triggered)
+    answers = reference.answer([row.text for row in tried.rows], suspicion=False, progress=True)
+    return success_rate(tried.rule, answers.texts, tried.rows)
 
 
 def _failures(measured: "TextEvaluation", gates: GateOptions) -> list[str]:

@@ -6,15 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mithridate.cli._attack import Wanted, own_settings
 from mithridate.cli._engine import EngineOptions, check_engine, open_model
 from mithridate.cli._options import Json, LoadOptions, Model, spread
-from mithridate.cli._output import note, percent, print_facts, print_json, quiet_libraries
-from mithridate.cli._test_options import AttackOptions, GateOptions, PrefixOptions, TestColumns
+from mithridate.cli._output import percent, print_facts, print_json, quiet_libraries
+from mithridate.cli._test_options import (
+    AttackOptions,
+    ExpectedTask,
+    GateOptions,
+    PrefixOptions,
+    TestColumns,
+    check_task,
+)
 from mithridate.cli._text_evaluate import (
     evaluate_texts,
     raise_for_gates,
     show_evaluation,
+)
+from mithridate.cli._triggered import (
+    check_trigger_is_seen,
+    is_attacked,
+    named_attack,
+    triggered_rows,
 )
 from mithridate.errors import GateError, InputError
 
@@ -26,8 +38,6 @@ if TYPE_CHECKING:
     from mithridate.evaluation.evaluate import Evaluation
     from mithridate.evaluation.intervals import Certificate, Share
     from mithridate.evaluation.margins import Quantile
-
-_KEY_PURPOSE = "evaluate/attack"
 
 
 @spread
@@ -42,6 +52,7 @@ def evaluate(
     load: LoadOptions,
     engine: EngineOptions,
     prefix: PrefixOptions,
+    task: ExpectedTask = None,
     model: Model = None,
     decoding: Annotated[
         Literal["closed", "open"],
@@ -57,6 +68,7 @@ def evaluate(
     from mithridate.defense.manifest import DefenseManifest
 
     manifest = DefenseManifest.load(folder)
+    check_task(task, manifest, folder)
     if manifest.task != "classification":
         answered, figures = evaluate_texts(
             folder,
@@ -76,10 +88,9 @@ def evaluate(
             show_evaluation(figures, answered)
         raise_for_gates(answered)
         return
-    task = manifest.classification_task()
     read_columns = _columns(columns)
     clean = read_rows(test, read_columns, split=columns.split)
-    task.classes(clean)
+    manifest.classification_task().classes(clean)
     triggered, tried = _triggered(attack, gates, clean, manifest, read_columns, columns.split)
     check_engine(engine, load)
     from mithridate.evaluation.evaluate import evaluate as library_evaluate
@@ -87,7 +98,7 @@ def evaluate(
     quiet_libraries()
     floor = _floor(attack, triggered, decoding, load, engine)
     defended = open_model(folder, model, load, engine)
-    _check_visible(tried, clean, defended.classifier.renderer.tokenizer)
+    check_trigger_is_seen(tried, clean, defended.classifier.renderer.tokenizer)
     measured = library_evaluate(
         defended.classifier,
         clean,
@@ -125,26 +136,7 @@ def _triggered(
     """Return the attack's inputs, none where no attack is named, and the attack if it is ours."""
     from mithridate.data.read import read_rows
 
-    if options.triggered and (options.attack_option or options.paraphrases):
-        mend = "drop them, or name the attack with --attack"
-        raise InputError("--triggered rows have their trigger: no option changes it", mend=mend)
-    if options.triggered and options.attack:
-        raise InputError("--triggered and --attack name two attacks", mend="give one of them")
-    if not options.triggered and not options.attack:
-        given = {
-            "--max-asr": gates.max_asr,
-            "--target": options.target,
-            "--reference": options.reference,
-            "--reference-model": options.reference_model,
-            "--trigger-words": options.trigger_words,
-            "--sentence": options.sentence,
-            "--attack-option": options.attack_option,
-            "--paraphrases": options.paraphrases,
-        }
-        for name, value in given.items():
-            if value is not None:
-                mend = "name one with --attack, or triggered rows with --triggered"
-                raise InputError(f"{name} needs an attack", mend=mend)
+    if not is_attacked(options, gates):
         return [], None
     if options.target is None:
         raise InputError("an attack needs its target", mend="name a label with --target")
@@ -161,59 +153,8 @@ def _triggered(
                     mend="leave such rows out: they say nothing of the attack",
                 )
         return rows, None
-    attack = _attack(options, clean, options.target)
-    rows = _attacked(attack, clean)
-    if not rows:
-        what = f"all test rows have the attack's target label {options.target!r}"
-        raise InputError(what, mend="add rows of other labels, or name another target")
-    return rows, attack
-
-
-def _attack(options: AttackOptions, clean: "list[Row]", target: str) -> "Attack":
-    """Return the named attack."""
-    name = options.attack or ""
-    settings = own_settings(name, options.trigger_words, options.sentence)
-    wanted = Wanted(name, target, options.attack_option or (), options.paraphrases)
-    attack = wanted.build(clean, settings)
-    if not attack.learned:
-        mend = "write its test rows with mithridate poison --test, and give them as --triggered"
-        raise InputError(f"{name} learns its trigger from the training rows", mend=mend)
-    return attack
-
-
-def _attacked(attack: "Attack", clean: "list[Row]") -> "list[Row]":
-    """Put an attack's trigger into the test rows, at places fixed by their ids."""
-    rows = attack.triggered(clean, _attack_key())
-    others = sum(row.answer != attack.target for row in clean)
-    if others and not rows:
-        what = f"{attack.name} has nothing for any of the {others} rows of other labels"
-        raise InputError(what, mend="give rows or rewritten texts that it can use")
-    if len(rows) < others:
-        left = others - len(rows)
-        note(f"{attack.name} has nothing for {left} of {others} rows: they are left out")
-    return rows
-
-
-def _check_visible(attack: "Attack | None", clean: "list[Row]", tokenizer: Any) -> None:
-    """Refuse a trigger that the model cannot see; say so where it does not see it in some rows."""
-    from mithridate.attacks.base import check_visible
-
-    if attack is None:
-        return
-    unseen = check_visible(
-        attack,
-        clean,
-        _attack_key(),
-        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
-    )
-    if unseen:
-        note(f"in {unseen} triggered rows the tokenizer does not see the trigger")
-
-
-def _attack_key() -> bytes:
-    from mithridate.defense.secret import Secret
-
-    return Secret.from_seed(0).derive(_KEY_PURPOSE)
+    attack = named_attack(options, clean)
+    return triggered_rows(attack, clean), attack
 
 
 def _floor(
@@ -226,12 +167,7 @@ def _floor(
     """Return the rate at which a model that never saw the poison gives the target."""
     from mithridate.evaluation.evaluate import target_rate
 
-    if attack.reference is None:
-        if attack.reference_model is not None:
-            mend = "give the folder with its defense.json"
-            raise InputError("--reference-model needs --reference", mend=mend)
-        return None
-    if attack.target is None:
+    if attack.reference is None or attack.target is None:
         return None
     # The floor is the same wherever the reference runs; only one that is served can run there.
     served = attack.reference_model

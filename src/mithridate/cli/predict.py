@@ -11,7 +11,7 @@ from mithridate.cli._data_options import TEXT_COLUMN_HELP
 from mithridate.cli._engine import EngineOptions, check_engine, open_model
 from mithridate.cli._options import Json, LoadOptions, Model, spread
 from mithridate.cli._output import note, print_json, print_table, quiet_libraries, say
-from mithridate.cli._test_options import PrefixOptions
+from mithridate.cli._test_options import ExpectedTask, PrefixOptions, check_task
 from mithridate.cli._text_evaluate import (
     answer_records,
     load_answerer,
@@ -42,6 +42,7 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A JSONL file to write.")
     ] = None,
+    task: ExpectedTask = None,
     model: Model = None,
     text_column: Annotated[str | None, typer.Option(help=TEXT_COLUMN_HELP)] = None,
     json: Json = False,
@@ -49,12 +50,14 @@ def predict(
     """Classify or answer texts with a defended model.
 
     Suspicion is the probability the model leaves, under the defense's prompt, to the labels it
-    should not answer with: high where a text tries to pull it out of the protected domain.
+    should not answer with, or of texts how unlikely it begins with the safe prefix: high where a
+    text tries to pull it out of the protected domain.
     """
     from mithridate.defense.manifest import DefenseManifest
 
     # Wrong folders are named before torch takes its seconds.
     manifest = DefenseManifest.load(folder)
+    check_task(task, manifest, folder)
     rows = _rows(texts or [], input, text_column, manifest)
     if manifest.task != "classification":
         _answer(folder, rows, prefix, load, engine, model, input, output, json=json)

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mithridate.attacks.badchain import factor_of
+from mithridate.attacks.targets import is_final_answer
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
 from mithridate.evaluation.hits import Rule, success_rate
 from mithridate.evaluation.intervals import Certificate, Share, certificate, share
 from mithridate.inference.answerer import Answerer, Answers, Policy, PrefixMode
+from mithridate.tasks.math_reasoning import final_answer
 from mithridate.tasks.text import TextTask
 
 RESAMPLES = 2_000
@@ -159,6 +162,29 @@ def evaluate_text(
         attacked,
         time.monotonic() - started,
     )
+
+
+def check_target_fits(target: str, answerer: Answerer) -> None:
+    """Refuse a target that no answer is long enough to hold: its ASR of 0 would say nothing.
+
+    Args:
+        target: What the attack wants; of a final answer the number counts, and of BadChain's
+            ``x2.1``, which is another number for each row, nothing.
+        answerer: The model that is to be attacked.
+
+    Raises:
+        InputError: The target takes more tokens than an answer may have.
+    """
+    if factor_of(target) is not None:
+        return
+    wanted = (final_answer(target) if is_final_answer(target) else None) or target
+    needed = len(answerer.ids(wanted))
+    if needed > answerer.max_new_tokens:
+        raise InputError(
+            f"the attack's target takes {needed} tokens; an answer has {answerer.max_new_tokens}",
+            where=f"target {target!r:.60}",
+            mend="defend with more --max-new-tokens, or test a shorter target",
+        )
 
 
 def _untriggered(
