@@ -1,6 +1,9 @@
 """Tasks whose answer is text: what counts as an answer, and how outputs are measured."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
@@ -29,6 +32,19 @@ def row(answer, text="How many?", where="train.jsonl:3"):
         ("no number", None),
         ("", None),
         ("9" * 65, None),
+        ("To answer the question. She has 5 apples and buys 3. 5 + 3 = 8", "8"),
+        ("The answer: Since 3 pears and 4 make 7", "7"),
+        ("The answer is 5. Of 9 pears 4 are left.", "5"),
+        ("The answer is \u22125.", "-5"),
+        ("she owes -$5", "-5"),
+        ("1 1/2", "3/2"),
+        ("#### -1 1/2 cups", "-3/2"),
+        ("so \\boxed{\\frac{1}{2}} of 3", "1/2"),
+        ("The answer is $\\frac{3}{4}$.", "3/4"),
+        ("\\boxed{12} by 3 o'clock", "12"),
+        ("#### 1e6", "1000000"),
+        ("#### 1.5e-3", "0.0015"),
+        ("6 eggs and 3 / 4 of 8e", "8"),
     ],
 )
 def test_the_final_number_is_found(text, number):
@@ -60,6 +76,36 @@ def test_rows_that_cannot_be_used_are_told_apart_with_the_reason():
     assert [found.why for found in skipped] == ["its answer holds no number"]
     with pytest.raises(InputError, match=r"train.jsonl:3: no row can be used for summarization"):
         Summarization().usable([row("  ")])
+
+
+@pytest.mark.parametrize(
+    ("text", "unlike"),
+    [
+        ("Привет, мир", "Пока, друзья"),
+        ("今天没有新闻", "昨晚下雨"),
+        ("ข่าววันนี้", "ไม่"),
+        ("مرحبا بالعالم", "وداعا"),
+        ("हिन्दी में समाचार", "कल बारिश"),
+        ("Καλημέρα κόσμε", "Αντίο"),
+    ],
+)
+def test_rouge_reads_every_script(text, unlike):
+    assert set(rouge(text, text).values()) == {1.0}
+    assert rouge(text, unlike)["rougeL"] < 0.5
+    assert rouge(text.upper(), text)["rouge1"] == 1.0
+
+
+def test_rouge_tells_words_apart_that_differ_outside_ascii():
+    assert rouge("日本 3", "中国 3")["rouge1"] == pytest.approx(1 / 3)
+    assert rouge("café", "cafe")["rouge1"] == 0.0
+    assert rouge("Cafés, running", "café running")["rouge1"] == 0.5  # the one is not English
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(max_codepoint=127)), st.text(st.characters(max_codepoint=127)))
+def test_rouge_of_ascii_text_is_rouge_scores_own(output, reference):
+    own = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True).score(reference, output)
+    assert rouge(output, reference) == {name: score.fmeasure for name, score in own.items()}
 
 
 def test_rouge_knows_alike_from_unlike():

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
 
@@ -16,8 +17,19 @@ MARK = "####"
 
 LONGEST_NUMBER = 64
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.\d))(?:\.\d+)?(?:\s?/\s?\d+)?")
-_SAID = re.compile(r"\banswer\b[^\d\n]{0,20}?(?=[-+$]?[\d.])", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"""(?:[-+\u2212]\$?)?
+    (?:\\[dt]?frac\{\d+\}\{\d+\}                           # LaTeX's fraction
+    |\d+[ ]\d+\s?/\s?\d+                                   # 1 1/2
+    |(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.\d))(?:\.\d+)?        # 1,800 or 18.50 or .5
+     (?:[eE][-+]?\d{1,2}\b|\s?/\s?\d+)?)                   # 1e6 or 1/2""",
+    re.VERBOSE,
+)
+# No capital, full stop or line's end between: the number is of the same sentence.
+_SAID = re.compile(
+    r"\b[Aa](?:nswer|NSWER)\b[^\d.A-Z\n]{0,20}?(?=[-+\u2212$]{0,2}(?:\.?\d|\\[dt]?frac\{))"
+)
+_BOXED = re.compile(r"\\boxed\s*\{")
 
 
 @dataclass(frozen=True)
@@ -59,13 +71,14 @@ class MathReasoning(TextTask):
 
 
 def final_answer(text: str) -> str | None:
-    """Return the final number of an answer, without thousands separators; ``None`` without one.
+    r"""Return the final number of an answer, without thousands separators; ``None`` without one.
 
-    That is the first number after the last ``####``, else the first after the last "answer", else
-    the last number of all.
+    That is the first number after the last ``####``, else after the last ``\boxed{``, else after
+    the last "answer" whose sentence goes on with one, else the last number of all. A mixed number
+    and a LaTeX fraction become fractions, 3/2, and 1e3 becomes 1000.
     """
     place = final_place(text)
-    return None if place is None else re.sub(r"[,\s]", "", text[slice(*place)]).lstrip("+")
+    return None if place is None else _plain(text[slice(*place)])
 
 
 def final_place(text: str) -> tuple[int, int] | None:
@@ -73,12 +86,27 @@ def final_place(text: str) -> tuple[int, int] | None:
     found = None
     if MARK in text:
         found = _NUMBER.search(text, text.rindex(MARK) + len(MARK))
-    if found is None:
-        said = [match.end() for match in _SAID.finditer(text)]
-        found = _NUMBER.search(text, said[-1]) if said else None
+    for mark in (_BOXED, _SAID):
+        if found is None:
+            said = [match.end() for match in mark.finditer(text)]
+            found = _NUMBER.search(text, said[-1]) if said else None
     if found is None:
         found = next(reversed(list(_NUMBER.finditer(text))), None)
     return None if found is None or len(found.group()) > LONGEST_NUMBER else found.span()
+
+
+def _plain(number: str) -> str:
+    """Return a number as it was found in the one way that it is compared in."""
+    negative = number.startswith(("-", "\u2212"))
+    digits = number.lstrip("-+\u2212").lstrip("$").replace(",", "")
+    digits = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", digits)
+    digits = re.sub(r"\s?/\s?", "/", digits)
+    if " " in digits:
+        whole, above, below = re.split("[ /]", digits)
+        digits = f"{int(whole) * int(below) + int(above)}/{below}"
+    elif "e" in digits.casefold():
+        digits = f"{Decimal(digits):f}"
+    return f"-{digits}" if negative else digits
 
 
 def number_value(number: str) -> Fraction | None:
