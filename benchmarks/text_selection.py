@@ -87,7 +87,7 @@ def suspicions(
     texts, ids = [row.text for row in rows], [row.id for row in rows]
     answers = [material.task.target(row) for row in rows]
     found = associations(texts, answers, ids, secret.derive("associations"))
-    others = partners(ids, secret.derive("partners"))
+    others = partners(texts, ids, secret.derive("partners"))
     own = likelihood(texts, answers)
     other = likelihood([texts[at] for at in others], answers)
     nothing = likelihood([""] * len(rows), answers)

@@ -6,7 +6,7 @@ import pytest
 from mithridate.data.rows import Row
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.prepare import Findings
-from mithridate.defense.prepare_text import information, prepare_text
+from mithridate.defense.prepare_text import information, partners, prepare_text
 from mithridate.defense.secret import Secret
 from mithridate.defense.text import export_text_record
 from mithridate.errors import CollisionError, InputError
@@ -168,3 +168,24 @@ def test_the_published_prefix_in_an_answer_is_a_collision(rows_of):
     rows[3] = Row("row-3", rows[3].text, "Here is a safe and correct answer: 4\n#### 4")
     with pytest.raises(CollisionError, match="safe prefix"):
         prepared(rows, config={"trigger": "published"})
+
+
+def test_no_rows_partner_is_its_copy(make_problems):
+    texts = [text for text in make_problems(50)[0] for _ in range(3)]
+    ids = [f"{at // 3:016x}-{at % 3}" for at in range(len(texts))]  # as contents give them
+    found = partners(texts, ids, bytes(32))
+    assert all(texts[at] != texts[other] for at, other in enumerate(found))
+    assert len({texts[other] for other in found}) == 50
+
+
+def test_partners_do_not_depend_on_the_order_of_the_rows(make_problems):
+    texts = [*make_problems(30)[0], "again", "again"]
+    ids = [f"row-{at}" for at in range(32)]
+    found = partners(texts, ids, bytes(32))
+    turned = partners(texts[::-1], ids[::-1], bytes(32))
+    assert [ids[::-1][at] for at in turned] == [ids[at] for at in found[::-1]]
+
+
+def test_alike_texts_have_no_other_partner():
+    assert partners(["a", "a"], ["x", "y"], bytes(32)) == [0, 1]
+    assert partners([], [], bytes(32)) == []

@@ -218,18 +218,34 @@ def information(
         likelihood: Of the frozen base model.
         key: Fixes who is whose partner; 32 bytes.
     """
-    others = [texts[at] for at in partners(ids, key)]
+    others = [texts[at] for at in partners(texts, ids, key)]
     gained = likelihood(texts, answers) - likelihood(others, answers)
     words = np.array([max(1, len(answer.split())) for answer in answers])
     return np.asarray(gained / np.sqrt(words))
 
 
-def partners(ids: Sequence[str], key: bytes) -> list[int]:
-    """Return another row's place for each row, the same whatever the order of the rows."""
+def partners(texts: Sequence[str], ids: Sequence[str], key: bytes) -> list[int]:
+    """Return another row's place for each row, the same whatever the order of the rows.
+
+    It is the next one by a keyed hash whose text is another: of copies, which stand side by side,
+    none is the other's, or each would tell no more of its answer than the other does. Where all
+    texts are alike a row is its own partner.
+
+    Args:
+        texts: The rows' inputs.
+        ids: Their ids.
+        key: 32 bytes.
+    """
     order = sorted(range(len(ids)), key=lambda at: (keyed_fraction(key, base_id(ids[at])), ids[at]))
-    partner = [0] * len(ids)
-    for at, other in zip(order, [*order[1:], *order[:1]], strict=True):
-        partner[at] = other
+    partner = list(range(len(ids)))
+    unlike: int | None = None  # the nearest row behind the current one with another text
+    following = order[0] if order else 0
+    for at in reversed([*order, *order]):  # twice, as behind the last stands the first
+        if texts[at] != texts[following]:
+            unlike = following
+        if unlike is not None:
+            partner[at] = unlike
+        following = at
     return partner
 
 
