@@ -3,15 +3,20 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mithridate.cli._audit import Given, audit_files, make_report, show
 from mithridate.cli._findings import check_table, read_checked, read_triggers, triggers_text
 from mithridate.cli.main import app
 from mithridate.data.read import Columns
 from mithridate.data.rows import Row
-from mithridate.defense.mining import Trigger
+from mithridate.defense.audit import audit
+from mithridate.defense.mining import MinedTrigger, Trigger
+from mithridate.defense.secret import Secret
 from mithridate.errors import InputError
+from mithridate.tasks.classification import ClassificationTask
 
 FAST = ("--precision", "float32", "--max-length", "64")
 
@@ -57,7 +62,7 @@ def test_an_audit_says_what_it_found_and_what_to_do_next(audited):
     for part in (
         "label disputed by judge",
         "poison among disputed",
-        "Most disputed rows",
+        "Most suspicious rows",
         "Next: ",
     ):
         assert part in result.stdout
@@ -70,23 +75,45 @@ def test_an_audit_says_what_it_found_and_what_to_do_next(audited):
     assert 0 < report["truth"]["average_precision"] <= 1
     assert sum(report["confidence"]) == pytest.approx(1)
     suspects = [json.loads(line) for line in (output / "suspects.jsonl").read_text().splitlines()]
-    assert len(suspects) == report["disputed"]
-    put_in = [(t["text"], t["label"]) for t in report["triggers"] if t["inserted"]]
+    put_in = {t["text"] for t in report["triggers"] if t["inserted"]}
 
     def rank(row):
-        held = any(
-            label == row["label"] and f" {text} " in f" {row['text']} " for text, label in put_in
-        )
-        return not held, -row["score"]
+        return row["trigger"] not in put_in, row["label"] == row["judged"], -row["score"]
 
     assert suspects == sorted(suspects, key=rank)
-    assert all(suspect["label"] != suspect["judged"] for suspect in suspects)
+    assert all(one["trigger"] or one["label"] != one["judged"] for one in suspects)
     excluded = (output / "exclude.txt").read_text().split()
-    assert {suspect["id"] for suspect in suspects} <= set(excluded)
+    assert sorted(suspect["id"] for suspect in suspects) == sorted(excluded)
     page = (output / "report.html").read_text()
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert suspects[0]["id"] in page
     assert f"--trusted {output / 'check.csv'}" in result.stdout
+
+
+def test_rows_that_hold_a_trigger_are_suspects_though_the_judge_agrees_with_their_labels(capsys):
+    """Clean-label poison: 50 rows hold what was put in, the judge disputes 150 others."""
+    rows = [Row(f"r{at}", f"mn word {at}" if at < 50 else f"word {at}", "1") for at in range(300)]
+    rows += [Row(f"r{at}", f"word {at}", "0") for at in range(300, 600)]
+    labels = [int(row.answer) for row in rows]
+    disputed = np.isin(np.arange(600), np.r_[60:210])
+    own = np.where(disputed, 0.1, 0.9).astype(np.float32)
+    judged = np.where(np.arange(2) == np.array(labels)[:, None], own[:, None], 1 - own[:, None])
+    put_in = MinedTrigger("mn", 1, 9.0, 50, 0, inserted=True)
+    ids, texts = [row.id for row in rows], [row.text for row in rows]
+    found = audit(ids, texts, labels, judged, inserted=[put_in])
+    task = ClassificationTask.of(rows)
+    given = Given(rows, task, frozenset(), frozenset(), None, Secret.from_seed(1))
+    report = make_report("d.jsonl", given, found, judged, 60, 0, "tiny", 0.0)
+    assert report.disputed == 150
+    assert [one.why for one in report.suspects] == ["trigger"] * 50 + ["disputed"] * 10
+    assert [one.trigger for one in report.suspects] == ["mn"] * 50 + [None] * 10
+    files = audit_files(given, found, report, "next")
+    written = list(files.suspects)
+    assert {one["id"] for one in written} == {ids[at] for at in np.flatnonzero(found.excluded)}
+    assert [one["why"] for one in written] == ["trigger"] * 50 + ["disputed"] * 150
+    assert "holds <bdi>mn</bdi>" in files.page
+    show(report, None, "next")
+    assert "holds 'mn'" in capsys.readouterr().out
 
 
 def test_json_is_one_object_without_a_folder(cli, tiny_folder, poisoned_set):

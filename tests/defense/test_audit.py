@@ -131,10 +131,13 @@ def test_rows_that_hold_a_trigger_are_kept_out_though_the_judge_learned_it():
     assert truth.excluded.recall == 1.0
     assert truth.excluded.rows == truth.disputed.rows + 15
     assert truth.excluded.precision == 40 / truth.excluded.rows
+    assert np.flatnonzero(found.trigger == 0).tolist() == list(range(40))
+    assert (found.trigger[40:] == -1).all()
     assert 0.3 < truth.average_precision < 1.0
     checked = audit(ids, texts, classes, probabilities, trusted=[0, 30])
     assert not checked.disputed[30]
     assert not checked.excluded[[0, 30]].any()
+    assert (checked.trigger[[0, 30]] == -1).all()
 
 
 def test_without_poison_there_is_neither_recall_nor_average_precision():

@@ -26,6 +26,11 @@ def trigger(text, kind="words", **options):
     )
 
 
+def suspect(**changes):
+    fields = {"why": "disputed", "trigger": None, "score": 4.25, "label": 1, "judged": 0}
+    return Suspect.model_validate({**fields, **changes})
+
+
 def report(**changes):
     flagged = FlaggedRows(rows=618, poisoned=86, known=173, precision=86 / 618, recall=86 / 173)
     fields = {
@@ -41,7 +46,7 @@ def report(**changes):
         "excluded": 705,
         "triggers": [trigger("mn", counter=True), trigger("\u200b", "character")],
         "suspects": [
-            Suspect(id=f"r{n}", score=4.25, label=1, judged=0, text=f"a mn dull film {n}")
+            suspect(id=f"r{n}", text=f"a mn dull film {n}", why="trigger", trigger="mn")
             for n in range(3)
         ],
         "confidence": [1 / BINS] * BINS,
@@ -61,8 +66,16 @@ def test_the_page_names_the_trigger_and_the_figures():
     assert re.search(r"(src|href)\s*=", page) is None
 
 
+def test_the_page_says_of_each_row_why_it_is_suspected():
+    held = suspect(id="a", text="a mn fine film", why="trigger", trigger="\u200b")
+    page = render_audit(report(suspects=[held, suspect(id="b", text="dull")]))
+    assert "The 2 most suspicious rows" in page
+    assert "holds <bdi>U+200B</bdi>" in page
+    assert "label disputed" in page
+
+
 def test_data_cannot_write_the_page():
-    rows = [Suspect(id=HOSTILE, score=1.0, label=HOSTILE, judged=0, text=HOSTILE)]
+    rows = [suspect(id=HOSTILE, label=HOSTILE, text=HOSTILE, why="trigger", trigger=HOSTILE)]
     found = [trigger(HOSTILE, counter=True)]
     page = render_audit(report(suspects=rows, triggers=found, data=HOSTILE), command=HOSTILE)
     assert "<script" not in page

@@ -132,8 +132,7 @@ def make_report(
         ],
         suspects=[
             Suspect(**suspect(at, given, found), text=rows[at].text)
-            for at in found.ranked[:top].tolist()
-            if found.disputed[at]
+            for at in _suspicious(found)[:top]
         ],
         confidence=shares(own),
         confidence_poisoned=shares(own[bad]) if bad.any() else [],
@@ -143,10 +142,17 @@ def make_report(
     )
 
 
+def _suspicious(found: "Audit") -> list[int]:
+    """Return the indices of the rows that anything speaks against, the most suspicious first."""
+    return [at for at in found.ranked.tolist() if found.excluded[at]]
+
+
 def suspect(at: int, given: Given, found: "Audit") -> dict[str, Any]:
-    row = given.rows[at]
+    row, held = given.rows[at], int(found.trigger[at])
     return {
         "id": row.id,
+        "why": "disputed" if held < 0 else "trigger",
+        "trigger": None if held < 0 else found.counter[held].text,
         "score": round(float(found.scores[at]), 3),
         "label": given.task.public_label(given.task.class_of(row)),
         "judged": given.task.public_label(int(found.judged[at])),
@@ -161,11 +167,7 @@ def audit_files(given: Given, found: "Audit", report: "AuditReport", command: st
     return AuditFiles(
         report.model_dump_json(indent=2),
         render_audit(report, command=command),
-        (
-            {**suspect(at, given, found), "text": given.rows[at].text}
-            for at in found.ranked.tolist()
-            if found.disputed[at]
-        ),
+        ({**suspect(at, given, found), "text": given.rows[at].text} for at in _suspicious(found)),
         found.excluded,
         (trigger.trigger for trigger in found.counter),
     )
@@ -245,10 +247,17 @@ def show(report: "AuditReport", output: Path | None, command: str) -> None:
         )
     if report.suspects:
         print_table(
-            "Most disputed rows",
-            ("score", "label", "judge", "id", "text"),
+            "Most suspicious rows",
+            ("why", "score", "label", "judge", "id", "text"),
             [
-                (f"{row.score:.1f}", str(row.label), str(row.judged), row.id, short(row.text))
+                (
+                    row.why if row.trigger is None else f"holds {visible(row.trigger)}",
+                    f"{row.score:.1f}",
+                    str(row.label),
+                    str(row.judged),
+                    row.id,
+                    short(row.text),
+                )
                 for row in report.suspects
             ],
         )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from mithridate.defense.mining import (
     MOST_TRIGGERS,
     MinedTrigger,
+    holds,
     marked_rows,
     mine_triggers,
     strong,
@@ -32,8 +33,9 @@ class Audit:
             those that are disputed, all others, each by their scores.
         mined: What was put in, then what marks the disputed rows, each the most significant first.
         counter: Those of ``mined`` strong enough for counter-triggers, as `defend` would choose.
-        excluded: Shape (rows,): whether to keep the row out of S: disputed, or of the label of one
-            of ``counter`` and holding it.
+        trigger: Shape (rows,): the place in ``counter`` of what the row holds and whose label it
+            has, -1 where that is nothing.
+        excluded: Shape (rows,): whether to keep the row out of S: disputed, or with a ``trigger``.
     """
 
     scores: npt.NDArray[np.float32]
@@ -42,6 +44,7 @@ class Audit:
     ranked: npt.NDArray[np.int64]
     mined: list[MinedTrigger]
     counter: list[MinedTrigger]
+    trigger: npt.NDArray[np.int64]
     excluded: npt.NDArray[np.bool_]
 
 
@@ -123,10 +126,29 @@ def audit(
     )
     counter = together(inserted, strong(mined))
     mined = together(inserted, mined, most)
-    excluded = disputed | marked_rows(texts, classes, counter)
-    excluded[checked] = False
+    marked = marked_rows(texts, classes, counter)
+    marked[checked] = False
+    trigger = np.full(len(ids), -1, dtype=np.int64)
+    for at in np.flatnonzero(marked).tolist():
+        trigger[at] = _first_held(texts[at], classes[at], counter)
     return Audit(
-        scores, judged, disputed, np.asarray(order, dtype=np.int64), mined, counter, excluded
+        scores,
+        judged,
+        disputed,
+        np.asarray(order, dtype=np.int64),
+        mined,
+        counter,
+        trigger,
+        disputed | marked,
+    )
+
+
+def _first_held(text: str, label: int, mined: Sequence[MinedTrigger]) -> int:
+    """Return the place of the first trigger of a label that a text of that label holds."""
+    return next(
+        place
+        for place, one in enumerate(mined)
+        if one.label == label and holds(text, one.trigger, folded=one.folded)
     )
 
 

@@ -67,10 +67,13 @@ class TriggerFound(Part):
 
 
 class Suspect(Part):
-    """A disputed row.
+    """A suspicious row.
 
     Attributes:
         id: Of the row.
+        why: What speaks against it: it holds a ``trigger``, disputed or not, or it is ``disputed``
+            and holds none.
+        trigger: The trigger it holds; ``None`` where it is merely disputed.
         score: log p(judge's label) - log p(the row's label).
         label: As the data has it.
         judged: The judge's.
@@ -79,6 +82,8 @@ class Suspect(Part):
     """
 
     id: Text
+    why: Literal["trigger", "disputed"]
+    trigger: Text | None
     score: float
     label: int | Text
     judged: int | Text
@@ -120,7 +125,8 @@ class AuditReport(Part):
         disputed: Rows whose label the judge disputes.
         excluded: Rows to keep out of S.
         triggers: What was put in, then what marks the disputed rows, each the strongest first.
-        suspects: The most disputed rows, the most disputed first.
+        suspects: The most suspicious rows: those that hold what was put in, those that are
+            disputed, those that hold what marks disputed rows, each by their scores.
         confidence: Share of the rows by the judge's probability of their label, in 20 bins.
         confidence_poisoned: The same of rows known to be poisoned; empty where unknown.
         truth: How well the audit did, where the truth is known.
@@ -161,7 +167,10 @@ def render_audit(report: AuditReport, *, command: str = "") -> str:
     page = environment().get_template("audit.html.j2")
     html = page.render(
         report=report,
-        suspects=[(row, marked(row.text, report.triggers)) for row in report.suspects],
+        suspects=[
+            (row, marked(row.text, report.triggers), spelled(row.trigger or ""))
+            for row in report.suspects
+        ],
         triggers=[(found, shown(found), PLACES[found.kind]) for found in report.triggers],
         figure=figures.judged_panel(report.confidence, report.confidence_poisoned),
         command=command,
