@@ -48,6 +48,18 @@ def test_its_files_are_what_repoison_takes(cli, data, tmp_path):
     assert json.loads(result.stdout)["poisoned"] == 10
 
 
+def test_ids_with_space_around_them_survive_the_file_of_ids(cli, data, tmp_path):
+    lines = [f"{row['text']},{row['label']}, r{at}" for at, row in enumerate(read(data))]
+    spaced = tmp_path / "spaced.csv"
+    spaced.write_text("\n".join(["text,label,id", *lines]))
+    words = ("--attack", "vpi", "--target", "1", "-o", tmp_path / "out.jsonl")
+    assert cli("poison", spaced, *words).exit_code == 0
+    ids = ("--selection", "random", "--poisoned-ids", tmp_path / "out.poisoned.txt", "--json")
+    result = cli("repoison", spaced, "-o", tmp_path / "defended", *ids)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["poisoned"] == 10
+
+
 def test_test_rows_get_the_trigger_that_the_training_rows_taught(cli, data, toy_file, tmp_path):
     test = toy_file(tmp_path / "test.jsonl", 40)
     out = tmp_path / "out.jsonl"

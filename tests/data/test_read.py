@@ -147,6 +147,11 @@ def test_own_ids_are_kept_whatever_their_column_is_called(tmp_path):
     assert 'no id in column "id"' in complaint(nulls, Columns(id="id"))
 
 
+def test_own_ids_lose_the_space_around_them(tmp_path):
+    path = put(tmp_path, "a.csv", "text,label,id\nx, 0, r1\ny, 1,\u2003r2\u2028\n")
+    assert [row.id for row in read_rows(path)] == ["r1", "r2"]
+
+
 def test_a_double_id_names_both_lines(tmp_path):
     row = '{"text": "x", "label": 0, "id": 7}\n'
     message = complaint(put(tmp_path, "a.jsonl", row + row))
@@ -210,6 +215,9 @@ def test_long_documents_fit(tmp_path):
         ("a.jsonl", '{"text": "x"}', 'no column "label"'),
         ("a.jsonl", '{"text": "x", "label": [1]}', "neither a string nor a number but [1]"),
         ("a.jsonl", '{"text": "x", "label": 0, "id": [1]}', "the id is [1]"),
+        ("a.jsonl", '{"text": "x", "label": 0, "id": "a\\nb"}', "a.jsonl:1: a line break in"),
+        ("a.jsonl", '{"text": "x", "label": 0, "id": "a\\u2028b"}', "line break in the id 'a"),
+        ("a.jsonl", '{"text": "x", "label": 0, "id": "a\\u0085b"}', "line break in the id 'a"),
         ("a.jsonl", "", "the file is empty"),
         ("a.jsonl", "\n \n", "no rows: nothing but a header or blank lines"),
         ("a.csv", "", "the file is empty"),
