@@ -109,17 +109,23 @@ BADNETS = ("--attack", "badnets", "--target", "1")
         (("--attack", "vpi", "--target", "1", "--paraphrases", "TEXTS"), "no part in vpi"),
         (("--attack", "vpi", "--target", "1", "--test-paraphrases", "TEXTS"), "--test"),
         (("--attack", "several", "--target", "1"), "from Python"),
+        ((*BADNETS, "--test", "NAMED"), "named.jsonl:1: no training row has the label 'neg'"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(words, says, cli, data, tmp_path):
-    texts = tmp_path / "texts.txt"
-    texts.write_text("one\n")
-    words = [texts if word == "TEXTS" else word for word in words]
+    files = {"TEXTS": tmp_path / "texts.txt", "NAMED": tmp_path / "named.jsonl"}
+    files["TEXTS"].write_text("one\n")
+    files["NAMED"].write_text('{"text": "dull", "label": "neg"}\n')
+    words = [files.get(word, word) for word in words]
     result = cli("poison", data, *words, "-o", tmp_path / "out.jsonl")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert says in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"data.jsonl", "texts.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "data.jsonl",
+        "named.jsonl",
+        "texts.txt",
+    }
 
 
 def test_files_that_are_there_are_replaced_only_when_told(cli, data, tmp_path):

@@ -87,7 +87,7 @@ def poison(
     triggered: list[Row] | None = None
     others = 0
     if test is not None:
-        tested = source.read(test, False)
+        tested = source.testing(test, rows)
         others = sum(not fitted.has_target(row) for row in tested)
         if paraphrases is not None:  # the training rows' file says nothing of the test rows
             fitted = replace(wanted, paraphrases=test_paraphrases).build(tested)
@@ -130,7 +130,7 @@ class _Labels:
     columns: Any
     split: str
 
-    def read(self, source: str, require_answer: bool) -> "list[Row]":
+    def _read(self, source: str) -> "list[Row]":
         from mithridate.data.read import read_rows
 
         return read_rows(source, self.columns, split=self.split)
@@ -139,7 +139,7 @@ class _Labels:
         """Return the rows, what writes one under the data's own column names, and no skips."""
         from mithridate.tasks.classification import ClassificationTask
 
-        rows = self.read(source, True)
+        rows = self._read(source)
         task = ClassificationTask.of(rows)
         if wanted.target is not None:
             task.label_index(wanted.target)
@@ -150,6 +150,16 @@ class _Labels:
 
         return rows, record, 0
 
+    def testing(self, source: str, trained: "list[Row]") -> "list[Row]":
+        """Return test rows; refuse labels that no training row has."""
+        rows, labels = self._read(source), {row.answer for row in trained}
+        for row in rows:
+            if row.answer not in labels:
+                what = f"no training row has the label {row.answer!r:.60}"
+                mend = "give test rows with the labels of the training rows"
+                raise InputError(what, where=row.where, mend=mend)
+        return rows
+
 
 @dataclass(frozen=True)
 class _Texts:
@@ -159,14 +169,18 @@ class _Texts:
     columns: Any
     split: str
 
-    def read(self, source: str, require_answer: bool) -> "list[Row]":
+    def _read(self, source: str, require_answer: bool) -> "list[Row]":
         rows: list[Row] = self.task.read(source, self.columns, self.split, require_answer)
         return rows
 
     def training(self, source: str, wanted: Wanted) -> "tuple[list[Row], Recorder, int]":
         """Return the rows that can be used, what writes one, and how many cannot be used."""
-        rows, skipped = self.task.usable(self.read(source, True))
+        rows, skipped = self.task.usable(self._read(source, True))
         return rows, lambda row: _fields(self.columns, row, row.answer), len(skipped)
+
+    def testing(self, source: str, trained: "list[Row]") -> "list[Row]":
+        """Return test rows, those without an answer too."""
+        return self._read(source, False)
 
 
 def _source(
