@@ -109,6 +109,10 @@ BADNETS = ("--attack", "badnets", "--target", "1")
         (("--attack", "vpi", "--target", "1", "--paraphrases", "TEXTS"), "no part in vpi"),
         (("--attack", "vpi", "--target", "1", "--test-paraphrases", "TEXTS"), "--test"),
         (("--attack", "several", "--target", "1"), "from Python"),
+        (
+            ("--attack", "synbkd", "--target", "1", "--paraphrases", "TEXTS", "--test", "NAMED"),
+            "the test rows need rewritten texts; give them with --test-paraphrases",
+        ),
         ((*BADNETS, "--test", "NAMED"), "named.jsonl:1: no training row has the label 'neg'"),
     ],
 )

@@ -78,6 +78,9 @@ def poison(
     files = _targets(output, with_test=test is not None, overwrite=overwrite)
     if test_paraphrases is not None and test is None:
         raise InputError("--test-paraphrases needs test rows", mend="give them with --test")
+    if paraphrases is not None and test is not None and test_paraphrases is None:
+        mend = "give them with --test-paraphrases"
+        raise InputError("the test rows need rewritten texts", mend=mend)
     wanted = Wanted(attack, target, attack_option or (), paraphrases, rate, clean_label, task)
     source = _source(task, text_column, answer_column, id_column, split)
     rows, record, skipped = source.training(data, wanted)
