@@ -168,8 +168,10 @@ def _audit(lines: Sequence[Line]) -> str:
     bar = _bar("an audit's rate over scoring's", ours["median"] / scoring["median"], 0.8)
     return (
         f"## Audit\n\n{ours['size']:,} rows of SST-2, 5% of them poisoned, {ours['runs']} runs "
-        f"each: hidden states of every row, the judge of five folds, mining. All but the hidden "
-        f"states took {rest:.1f} s. {_source([ours])}\n\n" + "\n".join(rows) + f"\n\n{bar}\n"
+        "each: hidden states of every row, the judge cross-fitted over clusters of rows, mining. "
+        f"All but the hidden states took {rest:.1f} s. {_source([ours])}\n\n"
+        + "\n".join(rows)
+        + f"\n\n{bar}\n"
     )
 
 
