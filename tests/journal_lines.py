@@ -1,5 +1,10 @@
-"""Invented lines of a journal, of the fields and the sizes that a bench writes."""
+"""Lines of journals with invented figures.
 
+`line` has the fields that ``python -m benchmarks.matrix`` writes, `bench_line` those of
+``mithridate bench`` and ``mithridate sweep``, whose pattern is a line of the committed sweep.
+"""
+
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator
@@ -13,6 +18,8 @@ ATTACKS = (
 )  # fmt: skip
 DEFENSES = ("none", "p2p", "filter", "onion", "strip", "cube", "pdb", "prune", "int4", "crow")
 DATASETS = ("sst2", "trec", "agnews", "refusal", "gsm8k")
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+SWEEP = RESULTS / "sweep" / "journal.jsonl"
 
 
 def share(name: str, value: float | None, n: int = 450) -> dict[str, Any]:
@@ -82,6 +89,47 @@ def line(
         "version": "0.1.0",
         "commit": "e38677d420",
         "date": "2026-11-23",
+        **fields,
+    }
+
+
+def bench_line(
+    defense: str = "none",
+    *,
+    label: str = "",
+    asr: float = 0.95,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Return a line as `mithridate.bench.run.CellRun` writes it.
+
+    Args:
+        defense: What it is.
+        label: What tables call it; `defense` if none.
+        asr: Its ASR, over a floor of 0.1.
+        seed: Of all its draws.
+        settings: What the line says of the defense's own settings.
+        training: What its training changes.
+        fields: What replaces other fields of the line.
+    """
+    found = (json.loads(text) for text in SWEEP.read_text(encoding="utf-8").splitlines())
+    made: dict[str, Any] = next(one for one in found if not one["variant"])
+    title, own = label or defense, {"settings": settings or {}, "training": training or {}}
+    data, attack, _, model, _ = made["cell"].split("/")
+    made["settings"]["defense"] |= {"name": defense, "label": label, **own}
+    made["settings"]["training"] |= {**own["training"], "seed": seed}
+    name = "/".join([data, attack, title, model, str(seed)])
+    made |= {name: own["settings"].get(name) for name in ("selection", "mode")}
+    return {
+        **made,
+        "cell": name,
+        "config_hash": hashlib.sha256(json.dumps([name, own]).encode()).hexdigest()[:16],
+        "defense": title,
+        "seed": seed,
+        **share("attack_success_rate", asr),
+        **share("floor", 0.1),
         **fields,
     }
 

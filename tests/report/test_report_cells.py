@@ -6,10 +6,9 @@ import hashlib
 import io
 import json
 import re
-from pathlib import Path
 
 import pytest
-from journal_lines import line, many_lines, share, write_journal
+from journal_lines import RESULTS, SWEEP, bench_line, line, many_lines, share, write_journal
 
 from mithridate.errors import InputError
 from mithridate.report.cells import read_journal, read_journals
@@ -19,7 +18,6 @@ from mithridate.report.cells_page import render_cells_page
 from mithridate.report.cells_tables import render_csv, render_latex, render_markdown
 from mithridate.report.cells_verdict import headline, qualifications
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&{{7*7}}|$x_1%\\ ‮no\u200bne\u2028\x00"
 PAIR = [line(), line(defense="p2p", asr=0.11)]
 
@@ -190,6 +188,24 @@ def test_seeds_are_lines_of_their_own_and_a_mean_with_deviation_range_and_number
     assert len(render_csv(found).splitlines()) == 4
 
 
+def test_the_seeds_of_a_bench_are_one_group_as_their_names_end_in_them(made):
+    cells = [bench_line(seed=seed) for seed in range(3)]
+    cells += [bench_line("p2p", seed=seed, asr=0.1) for seed in range(3)]
+    cells += [bench_line("p2p", label="p2p rank=4", training={"rank": 4}, seed=1)]
+    found = made(cells)
+    groups = [[one.cell.seed for one in group.members] for group in found.by_seed()]
+    assert groups == [[0, 1, 2], [0, 1, 2], [1]]
+    assert "Means over seeds" in render_cells_page(found)
+    assert not any("one seed" in said for said in qualifications(found))
+
+
+def test_the_committed_sweep_is_averaged_over_its_seeds():
+    found = study([read_journal(SWEEP)])
+    seeds = [{one.cell.seed for one in group.members} for group in found.by_seed()]
+    assert {0, 1, 2} in seeds
+    assert not any("one seed" in said for said in qualifications(found))
+
+
 def test_cells_that_a_seed_does_not_tell_apart_are_not_averaged(made):
     found = made([line(config_hash="a"), line(config_hash="b"), line(seed=1, config_hash="c")])
     assert len(found.by_seed()) == 3
@@ -280,7 +296,9 @@ def test_the_figures_hold_every_number_as_text(made):
     assert 'role="img"' in panel.svg
 
 
-@pytest.mark.parametrize("name", ["classification", "generation", "headline"])
+@pytest.mark.parametrize(
+    "name", ["classification", "generation", "headline", "rivals", "sweep/journal"]
+)
 def test_the_committed_journals_render(name):
     found = study([read_journal(RESULTS / f"{name}.jsonl")])
     assert found.cells

@@ -176,8 +176,14 @@ class Cell(_Measured):
     @cached_property
     def settings_but_seed(self) -> str:
         """The settings as text, without the seed, which is a field of its own."""
-        rest = {key: value for key, value in (self.settings or {}).items() if key != "seed"}
+        rest = _without("seed", self.settings or {})
+        if isinstance(training := rest.get("training"), dict):
+            rest["training"] = _without("seed", training)
         return json.dumps(rest, sort_keys=True)
+
+
+def _without(key: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != key}
 
 
 @dataclass(frozen=True, slots=True)

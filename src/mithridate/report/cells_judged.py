@@ -195,8 +195,10 @@ def _setting(cell: Cell) -> tuple[Hashable, ...]:
 
     Its name is part of that, as it may tell of options that no field of ours does.
     """
+    # A bench's names end in the bare seed, after a slash.
+    name = _SEED.sub("", cell.cell).removesuffix(f"/{cell.seed}")
     what = (cell.label, cell.mode, cell.dtype, cell.version)
-    return _SEED.sub("", cell.cell), *_attacked(cell), *what, cell.settings_but_seed
+    return name, *_attacked(cell), *what, cell.settings_but_seed
 
 
 def _identity(cell: Cell) -> tuple[Hashable, ...]:
