@@ -14,7 +14,7 @@ from mithridate.errors import InputError
 from mithridate.report.cells import read_journal, read_journals
 from mithridate.report.cells_figures import dots, grids
 from mithridate.report.cells_judged import Spread, level, study
-from mithridate.report.cells_page import render_cells_page
+from mithridate.report.cells_page import overview, render_cells_page
 from mithridate.report.cells_tables import render_csv, render_latex, render_markdown
 from mithridate.report.cells_verdict import headline, qualifications
 
@@ -134,6 +134,66 @@ def test_undefended_is_looked_for_in_the_same_attack_data_and_seed(made):
     assert one.cells[-1].undefended is one.cells[0].cell
     two = made([line(), line(settings={"n_train": 9}), line(defense="p2p", settings=settings)])
     assert two.cells[-1].undefended is None
+
+
+def test_undefended_is_what_a_bench_trains_without_a_defense_whatever_it_is_called(made):
+    lines = [bench_line(label="plain"), bench_line("p2p", asr=0.11)]
+    found = made([*lines, bench_line("crow", label="none at all")])
+    assert [judged.verdict for judged in found.cells] == ["learned", "holds", "misses"]
+    assert headline(found).startswith("In 1 of 2 tests of a defense")
+    assert qualifications(found)[0].startswith("3 cells: 1 attack, 2 defenses")
+    names = [group.first.label for group in found.by_defense()]
+    assert names == ["undefended, plain", "p2p", "none at all"]
+    assert [panel.title for panel in dots(found)] == names[1:]
+    assert [row[5].text == "—" for row in overview(found).rows] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("", "undefended"),
+        ("undefended", "undefended"),
+        ("plain", "undefended, plain"),
+        ("none rank=4", "undefended, rank=4"),
+    ],
+)
+def test_an_undefended_cell_is_shown_with_what_its_label_adds(made, label, shown):
+    assert made([bench_line(label=label)]).cells[0].cell.label == shown
+
+
+def test_a_cell_is_judged_by_the_undefended_model_of_its_own_training(made):
+    fewer, longer = {"rank": 4}, {"epochs": 5}
+    full = {"selection": "anchored", "benign_ratio": 0.4, "mode": "replace"}
+    found = made(
+        [
+            bench_line("p2p", label="p2p rank=4", training=fewer, asr=0.11),
+            bench_line(),
+            bench_line(label="none rank=4", training=fewer, clean_accuracy=0.8),
+            bench_line(label="none epochs=5", training=longer),
+            bench_line("p2p", settings=full, asr=0.11),
+            bench_line("prune", asr=0.5),
+        ]
+    )
+    few, plain, few_none, _, p2p, prune = found.cells
+    assert few.undefended is few_none.cell
+    assert p2p.undefended is prune.undefended is plain.cell
+    verdicts = ["holds", "learned", "learned", "learned", "holds", "misses"]
+    assert [judged.verdict for judged in found.cells] == verdicts
+
+
+def test_an_undefended_model_of_another_training_judges_nothing(made):
+    lines = [bench_line(), bench_line("p2p", label="p2p rank=4", training={"rank": 4}, asr=0.11)]
+    found = made(lines)
+    assert found.cells[1].verdict == "no undefended"
+    assert any("undefended model of the same training" in said for said in qualifications(found))
+
+
+def test_the_only_undefended_model_of_a_training_judges_whatever_else_differs(made):
+    found = made([bench_line(), bench_line("p2p", asr=0.11)])
+    other = json.loads(json.dumps(bench_line("p2p", asr=0.11)))
+    other["settings"]["trusted"] = 50
+    again = made([bench_line(), other], "other.jsonl")
+    assert found.cells[1].verdict == again.cells[1].verdict == "holds"
 
 
 def test_a_clean_trained_model_is_no_cell(made):

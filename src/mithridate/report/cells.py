@@ -146,10 +146,22 @@ class Cell(_Measured):
     commit: Loose = None
     date: Loose = None
 
+    @cached_property
+    def kind(self) -> str:
+        """What the defense is; `defense` may be only what its matrix calls it."""
+        told = (self.settings or {}).get("defense")
+        name = told.get("name") if isinstance(told, dict) else None
+        return name if isinstance(name, str) and name else self.defense
+
+    @property
+    def is_undefended(self) -> bool:
+        """Whether nothing was done against the attack."""
+        return self.kind == "none"
+
     @property
     def is_reference(self) -> bool:
         """Whether this is a model trained without the poison, which gives others their floor."""
-        unpoisoned = self.defense == "none" and self.poison_rate == 0
+        unpoisoned = self.is_undefended and self.poison_rate == 0
         return self.variant == "reference" or unpoisoned
 
     @property
@@ -167,8 +179,9 @@ class Cell(_Measured):
     @cached_property
     def label(self) -> str:
         """The defense with what tells it from its variants, as tables and figures name it."""
-        if self.defense == "none":
-            return ", ".join(["undefended", *filter(None, [self.variant])])
+        if self.is_undefended:
+            called = "" if self.defense == "none" else self.defense.removeprefix("none ")
+            return ", ".join(dict.fromkeys(filter(None, ["undefended", called, self.variant])))
         planted = f"{self.planted} planted" if self.planted else ""
         parts = (self.defense, self.selection, self.variant, planted)
         return ", ".join(part for part in parts if part)
@@ -176,10 +189,25 @@ class Cell(_Measured):
     @cached_property
     def settings_but_seed(self) -> str:
         """The settings as text, without the seed, which is a field of its own."""
-        rest = _without("seed", self.settings or {})
-        if isinstance(training := rest.get("training"), dict):
-            rest["training"] = _without("seed", training)
-        return json.dumps(rest, sort_keys=True)
+        return json.dumps(_unseeded(self.settings), sort_keys=True)
+
+    @cached_property
+    def settings_but_defense(self) -> str:
+        """The same without the defense's own: what the cell shares with its undefended one."""
+        return json.dumps(_without("defense", _unseeded(self.settings)), sort_keys=True)
+
+    @cached_property
+    def training(self) -> str:
+        """The settings of the training as text, without the seed; ``null`` where none are told."""
+        return json.dumps(_unseeded(self.settings).get("training"), sort_keys=True)
+
+
+def _unseeded(settings: dict[str, Any] | None) -> dict[str, Any]:
+    """Return settings without the seed, which a bench holds among those of the training."""
+    rest = _without("seed", settings or {})
+    if isinstance(training := rest.get("training"), dict):
+        rest["training"] = _without("seed", training)
+    return rest
 
 
 def _without(key: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def dots(study: Study) -> list[Dots]:
     found = []
     for group in study.by_defense():
         tests = [one for one in group.members if one.is_test and one.change is not None]
-        if tests and group.first.defense != "none":
+        if tests and not group.first.is_undefended:
             found.append(Group(tuple(tests)))
     found = found[:_MOST_PANELS]
     changes = [one.change or 0.0 for group in found for one in group.members]

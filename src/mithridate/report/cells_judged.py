@@ -23,7 +23,7 @@ _SEED = re.compile(r"[/@,_-]?\bseed[=_-]?\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Judged:
-    """A cell beside the undefended cell of the same attack, data, model and seed.
+    """A cell beside the undefended cell of the same attack, data, model, training and seed.
 
     Attributes:
         entry: The cell and its line.
@@ -50,7 +50,7 @@ class Judged:
         """What the cell says of its defense."""
         if self.cell.excess is None:
             return "no floor"
-        if self.cell.defense == "none":
+        if self.cell.is_undefended:
             return "learned" if self.cell.excess >= LEARNED else "not learned"
         if self.is_test is None:
             return "no undefended"
@@ -148,7 +148,7 @@ class Study:
     def by_defense(self) -> list[Group]:
         """Return the cells by defense, undefended first."""
         groups = _grouped(self.cells, lambda one: one.cell.label)
-        return sorted(groups, key=lambda group: group.first.defense != "none")
+        return sorted(groups, key=lambda group: not group.first.is_undefended)
 
 
 def study(journals: Sequence[Journal]) -> Study:
@@ -206,19 +206,23 @@ def _identity(cell: Cell) -> tuple[Hashable, ...]:
 
 
 def _undefended(cells: Sequence[Cell]) -> Callable[[Cell], Cell | None]:
-    """Return what finds a cell's undefended one: of its settings, or the only one there is."""
+    """Return what finds a cell's undefended one.
+
+    That is the one of all its settings but the defense's own; without it the only one there is of
+    its training, for what another training makes of the poison says nothing of this one.
+    """
     exact: dict[Hashable, Cell] = {}
     loose: dict[Hashable, list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.defense == "none" and not cell.variant:
-            exact[_attacked(cell), cell.seed, cell.settings_but_seed] = cell
-            loose[_attacked(cell), cell.seed].append(cell)
+        if cell.is_undefended and not cell.variant:
+            exact[_attacked(cell), cell.seed, cell.settings_but_defense] = cell
+            loose[_attacked(cell), cell.seed, cell.training].append(cell)
 
     def find(cell: Cell) -> Cell | None:
-        if cell.defense == "none":
+        if cell.is_undefended:
             return cell
-        found = exact.get((_attacked(cell), cell.seed, cell.settings_but_seed))
-        others = loose[_attacked(cell), cell.seed]
+        found = exact.get((_attacked(cell), cell.seed, cell.settings_but_defense))
+        others = loose[_attacked(cell), cell.seed, cell.training]
         return found or (others[0] if len(others) == 1 else None)
 
     return find

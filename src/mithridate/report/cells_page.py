@@ -130,11 +130,11 @@ def overview(study: Study) -> Table:
     rows = []
     for group in groups:
         over = group.spread(_if_told(lambda one: one.cell.excess))
-        change = None if group.first.defense == "none" else group.spread(lambda one: one.change)
+        change = None if group.first.is_undefended else group.spread(lambda one: one.change)
         parts = [
             Part(clipped(legible(group.first.label), _LONGEST)),
             Part(words.count(len(group.members))),
-            Part(words.count(group.tests) if group.first.defense != "none" else words.MISSING),
+            Part(words.MISSING if group.first.is_undefended else words.count(group.tests)),
             Part(f"{group.held} of {group.tests}" if group.tests else words.MISSING),
             _ranged(over, words.points, level(over.mean) if over else None),
             _ranged(change, words.points),

@@ -46,7 +46,10 @@ def qualifications(study: Study) -> list[str]:
             f"undefended and did not learn the backdoor (less than {100 * LEARNED:.0f} points over "
             "the floor)",
         ),
-        ("no undefended", "not judged, as no journal holds the undefended model"),
+        (
+            "no undefended",
+            "not judged, as no journal holds the undefended model of the same training and seed",
+        ),
         ("no floor", "without a floor or a stand-in for one, so that the ASR means nothing"),
     ):
         cells = [judged.cell for judged in study.cells if judged.verdict == verdict]
@@ -78,7 +81,7 @@ def qualifications(study: Study) -> list[str]:
 
 def _counts(cells: Sequence[Cell]) -> str:
     parts = [_count(len({cell.attack for cell in cells}), "attack")]
-    parts.append(_count(len({cell.label for cell in cells} - {"undefended"}), "defense"))
+    parts.append(_count(len({cell.label for cell in cells if not cell.is_undefended}), "defense"))
     parts.append(_count(len({cell.dataset for cell in cells}), "data set"))
     parts.append(_count(len({cell.model for cell in cells}), "model"))
     parts.append(_count(len({cell.seed for cell in cells}), "seed"))
