@@ -206,6 +206,19 @@ def test_a_clean_trained_model_is_no_cell(made):
     assert len(render_csv(found).splitlines()) == 3
 
 
+def test_clean_trained_models_that_met_no_trigger_have_no_column_of_floors(made):
+    reference = {"variant": "reference", "poison_rate": 0.0, "attack": "none"}
+    lines = [bench_line(**reference, attack_success_rate=None, floor=None), bench_line()]
+    found = made(lines)
+    (table,) = re.findall(r'id="clean".*?</section>', render_cells_page(found), re.DOTALL)
+    for text in (table, render_markdown(found), render_latex(found)):
+        assert "Floor it gives" not in text
+        assert "stands with the attack's cells" in text.replace("&#39;", "'")
+    assert "—" not in table
+    heads = ["Dataset", "Model", "Seed", "CA or utility"]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]+)', table) == heads
+
+
 def test_references_alone_make_a_page_that_says_so(made):
     found = made([line(variant="reference", asr=0.1)])
     assert headline(found) == "No cell is finished."

@@ -23,8 +23,10 @@ from mithridate.report.cells import Cell
 from mithridate.report.cells_figures import dots, grids
 from mithridate.report.cells_judged import Group, Judged, Spread, Study, level
 from mithridate.report.cells_tables import (
+    CLEAN_TITLE,
     NOTES,
     Part,
+    clean_caption,
     clean_columns,
     clean_models,
     columns_for,
@@ -69,7 +71,7 @@ def render_cells_page(study: Study, output: str = "report") -> str:
     template = environment().get_template("cells.html.j2")
     script = files("mithridate.report").joinpath("cells.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    columns = columns_for(study.cells)
+    columns, clean = columns_for(study.cells), clean_columns(study)
     seeds = [group for group in study.by_seed() if len(group.members) > 1]
     commands = Counter(one.cell.command for one in study.cells if one.cell.command)
     again = ["mithridate", "report", *(journal.name for journal in study.journals), "-o", output]
@@ -89,12 +91,13 @@ def render_cells_page(study: Study, output: str = "report") -> str:
         island=_safe_json(_island(study.cells)),
         seeds=_seeds(seeds, several_models=len({one.cell.model for one in study.cells}) > 1),
         clean=Table(
-            tuple((column.title, column.number, False) for column in clean_columns()),
+            tuple((column.title, column.number, False) for column in clean),
             tuple(
-                tuple(_clip(column.show(one)) for column in clean_columns())
-                for one in clean_models(study)
+                tuple(_clip(column.show(one)) for column in clean) for one in clean_models(study)
             ),
         ),
+        clean_title=CLEAN_TITLE,
+        clean_caption=clean_caption(study),
         machines=_machines(study),
         packages=_packages(study),
         commands=[

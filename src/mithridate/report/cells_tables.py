@@ -163,7 +163,7 @@ _LAST_FIELDS = (
     "n_train", "n_poisoned", "n_clean", "n_triggered", "train_seconds", "eval_seconds", "dtype",
     "device", "threads", "host", "config_hash", "version", "commit", "date", "command",
 )  # fmt: skip
-_CLEAN_TITLE = "Models trained without the poison: how often they give the target."
+CLEAN_TITLE = "Models trained without the poison"
 _CLEAN = ("Dataset", "Model", "Attack", "Seed", "CA or utility")
 
 
@@ -179,11 +179,27 @@ def columns_for(cells: Iterable[Judged]) -> list[Column]:
     ]
 
 
-def clean_columns() -> list[Column]:
-    """Return the columns for models trained without the poison, whose ASR is a floor."""
+def clean_columns(study: Study) -> list[Column]:
+    """Return the columns for models trained without the poison, whose ASR is a floor.
+
+    A bench's know no attack: each of its cells has the floor on its own triggered inputs.
+    """
     columns = [column for column in COLUMNS if column.title in _CLEAN]
+    if not _gives_floors(study):
+        return [column for column in columns if column.title != "Attack"]
     share = "attack_success_rate"
     return [*columns, Column("Floor it gives", _share(share), _spread(share))]
+
+
+def clean_caption(study: Study) -> str:
+    """Say where the floor stands that models trained without the poison give."""
+    if _gives_floors(study):
+        return "How often they give the target is the floor of the attack's cells."
+    return "How often they give an attack's target stands with the attack's cells, as their floor."
+
+
+def _gives_floors(study: Study) -> bool:
+    return any(entry.cell.attack_success_rate is not None for entry in study.references)
 
 
 def clean_models(study: Study) -> list[Judged]:
@@ -221,8 +237,8 @@ def render_markdown(study: Study) -> str:
     parts = [_markdown(columns_for(study.cells), study.cells)] if study.cells else []
     parts.append("\n\n".join(NOTES))
     if study.references:
-        parts.append(_CLEAN_TITLE)
-        parts.append(_markdown(clean_columns(), clean_models(study)))
+        parts.append(f"{CLEAN_TITLE}. {clean_caption(study)}")
+        parts.append(_markdown(clean_columns(study), clean_models(study)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -243,8 +259,8 @@ def render_latex(study: Study) -> str:
         caption = "Attacks by defenses. " + " ".join(NOTES)
         parts.append(_latex(columns_for(study.cells), study.cells, caption))
     if study.references:
-        caption = _CLEAN_TITLE
-        parts.append(_latex(clean_columns(), clean_models(study), caption))
+        caption = f"{CLEAN_TITLE}. {clean_caption(study)}"
+        parts.append(_latex(clean_columns(study), clean_models(study), caption))
     return "\n\n".join(parts) + "\n"
 
 
