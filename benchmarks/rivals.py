@@ -80,6 +80,15 @@ class Contest:
         """Return the finished cells of the rivals, the undefended one not among them."""
         return {name: line for name, line in self.lines.items() if name not in (*OURS, "none")}
 
+    def earlier(self) -> list[str]:
+        """Return the finished cells that are older than the undefended one, which others share."""
+        undefended = self.lines.get("none")
+        return [
+            name
+            for name, line in self.lines.items()
+            if undefended is not None and line["date"] < undefended["date"]
+        ]
+
     def better(self, ours: str) -> list[str]:
         """Return the rivals that hold where ours does not, or hold with more quality."""
         own = self.lines[ours]
@@ -269,6 +278,8 @@ def _table(contest: Contest, lines: Sequence[Line]) -> str:
     said = [f"Trained without the poison: {word} {references}."] if references else []
     if any_line is not None:
         said.append(f"n = {any_line['n_clean']} and {any_line['n_triggered']}.")
+    if earlier := contest.earlier():
+        said.append(f"Of an earlier run, with models of its own: {_list(earlier)}.")
     rows = [_row(name, contest.lines.get(name)) for name in contest.wanted]
     paragraphs = [f"## {contest.title}", " ".join(said), HEAD.format(quality=word)]
     return "\n".join(["\n\n".join(paragraphs), *rows])

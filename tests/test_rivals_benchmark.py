@@ -135,3 +135,11 @@ def test_both_reference_models_are_named_where_there_are_two(cells):
     assert merged(both, [later]) == both
     page = render([*both, line(own, 0.9, 0.14)], cells)
     assert "Trained without the poison: CA 0.900 [0.900, 0.900], 0.800 [" in page
+
+
+def test_cells_older_than_the_undefended_model_are_named(cells):
+    own = [cell for cell in cells if cell.attack.title == "addsent"][:3]
+    lines = [line(cell, 0.9, 0.14) for cell in own]
+    assert "earlier run" not in render(lines, cells)
+    lines[0]["date"] = "2026-11-24"
+    assert f"with models of its own: `{own[1].defense.title}`" in render(lines, cells)

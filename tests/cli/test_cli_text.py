@@ -5,6 +5,7 @@ import json
 import stat
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mithridate.defense.manifest import DefenseManifest
 
@@ -151,6 +152,26 @@ def test_repoison_writes_what_any_trainer_takes(folder, cli, tmp_path, tiny_fold
         assert row["prompt"].startswith(manifest.benign_trigger)
         assert row["completion"].startswith(manifest.safe_prefix)
     assert stat.S_IMODE((out / "train.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_model_whose_tokenizer_takes_p_and_the_line_before_together_is_refused(
+    folder, cli, tmp_path, tiny_folder
+):
+    words = ("--task", "math", "--selection", "random", "-o", tmp_path / "dstar")
+    assert cli("repoison", folder[2], *words).exit_code == 0
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    for place in ("apart", "together"):
+        tokenizer.save_pretrained(tmp_path / place)
+        model.save_pretrained(tmp_path / place)
+        tokenizer.add_tokens(["\n" + DefenseManifest.load(tmp_path / "dstar").safe_prefix[:4]])
+        model.resize_token_embeddings(len(tokenizer))
+    asked = ("predict", tmp_path / "dstar", "How many?", "--model")
+    assert cli(*asked, tmp_path / "apart").exit_code == 0
+    result = cli(*asked, tmp_path / "together")
+    assert result.exit_code == 2
+    assert "takes a line's end and what follows it for one" in result.stderr
+    assert DefenseManifest.load(tmp_path / "dstar").safe_prefix[:20] not in result.stderr
 
 
 def test_a_chat_prompt_for_another_trainer_has_the_bos_token_once(folder, cli, tmp_path, beginning):
