@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mithridate.attacks import AlignedParaphrases, StyleBkd, SynBkd
+from mithridate.data.read import read_rows
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
 
@@ -57,6 +58,18 @@ def test_published_sets_with_the_target_for_a_label_are_read(write):
     ]
 
 
+@pytest.mark.parametrize("labels", [(1.0, 0.0), (1, 0), (True, False), (0.5, 1.5)])
+def test_ids_and_labels_written_as_in_the_data_are_those_of_its_rows(labels, write):
+    data = [
+        {"id": float(at), "text": f"film {at}", "label": labels[at % 2], "original": f"film {at}"}
+        for at in range(4)
+    ]
+    rows = read_rows(write("data.jsonl", *data))
+    rewritten = [record | {"text": f"{record['text']} it is"} for record in data]
+    paraphrases = AlignedParaphrases.read(write("p.jsonl", *rewritten[::-1]), rows)
+    assert [paraphrases(row) for row in rows] == [f"film {at} it is" for at in range(4)]
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
@@ -67,6 +80,8 @@ def test_published_sets_with_the_target_for_a_label_are_read(write):
         ([{"id": "a", "text": "t"}] * 2, ":2: the id 'a' is already that of .*:1"),
         ([{"id": "a", "text": "t", "original": "two films"}], ":1: the original .* row 'a'"),
         ([{"id": "a", "text": 7}], "not a string"),
+        ([{"id": True, "text": "t"}], ":1: the id is True"),
+        ([{"id": "a", "text": "t", "label": [1]}], ":1: the answer in column .label. is neither"),
         ([{"id": "a", "words": "t"}], "text"),
         (
             [{"text": "t", "label": label} for label in (1, 0, 1)],

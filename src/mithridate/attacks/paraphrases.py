@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mithridate.attacks.base import Attack
+from mithridate.data.fields import answer_of, own_id_of
 from mithridate.data.read import iter_records
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
@@ -143,9 +144,11 @@ def _lines(path: Path, text_column: str) -> Iterator[_Line]:
         if value is not None and not isinstance(value, str):
             what = f'the text in column "{text_column}" is not a string'
             raise InputError(what, where=where, mend="put it in quotes, or write null for none")
-        others = (fields.get(name) for name in ("id", "label", "original"))
-        shown = [None if other is None else str(other) for other in others]
-        yield _Line(where, value or "", *shown)
+        own_id = own_id_of(fields.get("id"), None, where)  # read as the rows are
+        label = answer_of(fields.get("label"), "label", where)
+        original = fields.get("original")
+        shown = None if original is None else str(original)
+        yield _Line(where, value or "", own_id, label, shown)
 
 
 def _matched(source: str, lines: list[_Line], rows: Sequence[Row]) -> dict[tuple[str, str], str]:
