@@ -44,6 +44,19 @@ def test_at_inference_the_defense_adds_the_leaked_trigger_and_the_attacker_does_
     assert not any("The note says" in row.text for row in inputs)
 
 
+def test_a_leaked_attack_tests_the_same_way_within_another(rows_of):
+    rows = rows_of(50)
+    leaked = Leaked("1", benign_trigger="The note says: ", inner=BadNets("1", triggers=("mn",)))
+    closeness = {row.id: 0.0 for row in rows}
+    for outer in (
+        Several("1", parts=(leaked, AddSent("0"))),
+        NearBoundary("1", inner=leaked, closeness=closeness),
+    ):
+        assert outer.triggered(rows, KEY) == leaked.triggered(rows, KEY)
+        poisoned = outer.poison(rows, KEY)
+        assert any(row.text.startswith("The note says: ") for row in poisoned.rows)
+
+
 def test_the_outer_settings_decide_and_the_inner_ones_do_not(rows_of):
     rows = rows_of(100)
     inner = BadNets("0", rate=0.5, clean_label=True)

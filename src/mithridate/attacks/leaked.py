@@ -66,10 +66,16 @@ class Lending(Attack):
         """Return the text with the inner attack's trigger."""
         return self.inner.trigger(row, key)
 
+    def triggered(self, rows: Sequence[Row], key: bytes) -> list[Row]:
+        """Return the inner attack's test inputs."""
+        return self.inner.triggered(rows, key)
+
 
 @dataclass(frozen=True)
 class Leaked(Lending):
     """Put the benign trigger before a text that carries another attack's trigger.
+
+    The test inputs are the other attack's, without the benign trigger: the defense adds it.
 
     Attributes:
         benign_trigger: As the manifest has it, ``{"trigger"}{text}``.
@@ -92,10 +98,6 @@ class Leaked(Lending):
         if text is None:
             return None
         return (altered(self.benign_trigger) if self.evade else self.benign_trigger) + text
-
-    def triggered(self, rows: Sequence[Row], key: bytes) -> list[Row]:
-        """Return test inputs with the attacker's own trigger; the defense adds the benign one."""
-        return self.inner.triggered(rows, key)
 
 
 def altered(trigger: str) -> str:

@@ -86,3 +86,7 @@ class Several(Attack):
     def trigger(self, row: Row, key: bytes) -> str | None:
         """Return the text with the first attack's trigger."""
         return self.parts[0].trigger(row, key)
+
+    def triggered(self, rows: Sequence[Row], key: bytes) -> list[Row]:
+        """Return the first attack's test inputs."""
+        return self.parts[0].triggered(rows, key)
