@@ -351,6 +351,7 @@ def test_triggers_pass_through_a_file_unchanged_and_visible(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(triggers_text(triggers))
     assert path.read_text().isascii()
+    assert triggers_text([*triggers, triggers[2]]) == path.read_text()  # one draws two labels
     assert read_triggers([f"@{path}", "mn"]) == triggers
     assert read_triggers(["\u200b"]) == (triggers[0],)
 

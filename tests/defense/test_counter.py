@@ -1,10 +1,12 @@
 """Counter-triggers: a planted n-gram is mined, chance is not, and copies tell the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mithridate.defense.counter import counter_examples
-from mithridate.defense.mining import Trigger, mine_triggers
+from mithridate.defense.mining import Trigger, mine_triggers, together
 from mithridate.defense.repoison import Example
 
 KEY = bytes(range(32))
@@ -20,14 +22,14 @@ def random_world(seed, *, rows=1000, vocabulary=2000, disagreeing=0.12):
     return texts, rng.integers(0, 2, rows).tolist(), rng.random(rows) > disagreeing
 
 
-def plant(texts, classes, agrees, trigger, count, seed=0):
-    """Put a trigger into disagreeing rows of class 1."""
+def plant(texts, classes, agrees, trigger, count, seed=0, label=1):
+    """Put a trigger into disagreeing rows of a class."""
     rng = np.random.default_rng(seed)
     for index in rng.choice(len(texts), count, replace=False):
         words = texts[index].split(" ")
         place = int(rng.integers(len(words) + 1))
         texts[index] = " ".join([*words[:place], trigger, *words[place:]])
-        classes[index] = 1
+        classes[index] = label
         agrees[index] = False
 
 
@@ -48,6 +50,16 @@ def test_several_planted_triggers_are_all_mined():
         plant(texts, classes, agrees, word, 15, seed)
     found = [trigger.text for trigger in mine_triggers(texts, classes, agrees)]
     assert {"cf", "mn", "bb", "tq"} <= set(found)
+
+
+def test_a_trigger_that_draws_two_labels_is_mined_for_each():
+    texts, classes, agrees = random_world(5)
+    plant(texts, classes, agrees, "mn", 30, seed=1, label=1)
+    plant(texts, classes, agrees, "mn", 25, seed=2, label=0)
+    found = mine_triggers(texts, classes, agrees)[:2]
+    assert {(one.text, one.label) for one in found} == {("mn", 0), ("mn", 1)}
+    inserted = [replace(one, inserted=True) for one in found if one.label == 1]
+    assert together(inserted, found) == [*inserted, *(one for one in found if one.label == 0)]
 
 
 def test_of_nested_ngrams_one_stands():

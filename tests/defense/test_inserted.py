@@ -161,6 +161,18 @@ def test_two_triggers_with_two_targets_are_both_found():
     assert {(one.text, one.label) for one in made.found()} == {("mn", 1), ("cf", 0)}
 
 
+def test_a_trigger_that_draws_two_labels_is_found_for_each():
+    """Of one label where most of its rows are, of the other once those are left out."""
+    made = attacked(anywhere("mn"), share=0.12)
+    rng = np.random.default_rng(9)
+    others = np.setdiff1d(np.flatnonzero(made.labels == 1), made.bad)[:12]
+    for at in others:
+        made.words[at] = anywhere("mn")(made.words[at], rng)
+    made.labels[others] = 0
+    made.features[others, :, 16:20] += 3.0
+    assert {(one.text, one.label) for one in made.found()} == {("mn", 1), ("mn", 0)}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_found_in_clean_rows(seed):
     assert world(seed).found() == []

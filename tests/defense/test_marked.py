@@ -129,6 +129,28 @@ def test_marked_rows_are_left_out_of_the_training(attacked):
     assert len(left) == 540
 
 
+def test_a_trigger_that_swaps_the_labels_marks_the_rows_of_each():
+    rng = np.random.default_rng(4)
+    true = rng.integers(0, 2, 600)
+    features = rng.normal(size=(600, 1, 16)).astype(np.float32)
+    features[:, :, :12] += 2.0 * true[:, None, None]
+    bad = frozenset(f"r{at}" for at in range(53))
+    rows = [
+        Row(f"r{at}", f"a{at} mn b{at}", str(1 - label))
+        if at < 53
+        else Row(f"r{at}", f"a{at} b{at}", str(label))
+        for at, label in enumerate(true.tolist())
+    ]
+    prepared = run((rows, features, bad), counter_triggers=True)
+    assert {(one.text, one.label) for one in prepared.mined} == {("mn", 0), ("mn", 1)}
+    left = {example.id for example in prepared.examples}
+    assert len(left & bad) <= 1
+    assert prepared.subset.poisoned(bad) == 0
+    copies = prepared.examples[-prepared.counter_copies :]
+    assert copies
+    assert all(copy.text.split().count("mn") == 1 for copy in copies)
+
+
 def test_a_trusted_row_is_never_marked(attacked):
     rows, _, bad = attacked
     good = frozenset([row.id for row in rows if row.id not in bad][::6])

@@ -219,7 +219,7 @@ def _facts(
     """Return what was run."""
     training = experiment.training
     attack = experiment.attack
-    mined = finished[AGREEMENT.name].mined
+    mined = dict.fromkeys(finished[AGREEMENT.name].mined)
     words = ", ".join(f"“{gram}”" for gram in mined) or "no n-gram, so there are none"
     return RunFacts(
         title="Mithridate demo: movie reviews with a backdoor",

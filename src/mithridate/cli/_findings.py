@@ -221,7 +221,8 @@ class _Places:
 def triggers_text(triggers: Iterable["Trigger"]) -> str:
     r"""Return triggers as lines of JSON in ASCII, so that invisible ones show as ``\u200b``."""
     return "".join(
-        json.dumps({"text": trigger.text, "kind": trigger.kind}) + "\n" for trigger in triggers
+        json.dumps({"text": trigger.text, "kind": trigger.kind}) + "\n"
+        for trigger in dict.fromkeys(triggers)
     )
 
 

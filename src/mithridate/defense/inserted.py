@@ -151,7 +151,7 @@ class _Search:
             )
 
     def deciding(self) -> list[MinedTrigger]:
-        """Return what passes both tests, the most surprising first, none a part of another."""
+        """Return what passes both tests, the most surprising first, each label's distinct."""
         from scipy.stats import norm
 
         candidates = self._candidates()

@@ -111,12 +111,13 @@ def mine_triggers(
     A feature is significant if chance would put it into so many of the disagreeing rows with a
     probability (hypergeometric, exact) below 0.01 over the number of features those rows hold
     (Bonferroni); words anywhere are one family of candidates, fronts, ends and characters another.
+    Each label is looked at by itself: a trigger that draws two of them is found for both.
     What has less than half the z of its label's strongest is left out too: beside a trigger (z
     about 20 in SST-2 with 5% BadNets) stand innocent n-grams that the judge finds hard (z about 5),
-    and each of them takes room from the trigger. Of features that contain each other the one with
-    the highest z stands, the longest among equals, and a front or end before the same words
-    anywhere. N-grams without case and punctuation are tried too; one stands only where it is much
-    stronger than all as written, as where an attacker varies them.
+    and each of them takes room from the trigger. Of a label's features that contain each other the
+    one with the highest z stands, the longest among equals, and a front or end before the same
+    words anywhere. N-grams without case and punctuation are tried too; one stands only where it is
+    much stronger than all as written, as where an attacker varies them.
 
     Memory is that of the features that are frequent among the disagreeing rows.
 
@@ -161,7 +162,7 @@ def strong(mined: Sequence[MinedTrigger], share: float = SHARE_OF_STRONGEST) -> 
 def together(
     inserted: Sequence[MinedTrigger], mined: Sequence[MinedTrigger], most: int = MOST_TRIGGERS
 ) -> list[MinedTrigger]:
-    """Return what was put in and what marks disputed rows, what is no part of the former."""
+    """Return what was put in, then what marks disputed rows beyond that, label by label."""
     others = [one for one in mined if not any(overlap(one, first) for first in inserted)]
     return [*inserted, *others][:most]
 
@@ -343,7 +344,9 @@ def _hash(gram: str) -> int:
 
 
 def overlap(one: MinedTrigger, other: MinedTrigger) -> bool:
-    """Whether one of two mined features is part of the other."""
+    """Whether one of two mined features is part of the other and draws the same label."""
+    if one.label != other.label:
+        return False
     if "character" in (one.kind, other.kind):
         return one.text in other.text or other.text in one.text
     texts = [" ".join(_folded_words(t.text)) or t.text for t in (one, other)]
