@@ -19,12 +19,14 @@ from benchmarks.page import (
     EXCESS,
     Line,
     added_by_trigger,
+    backdoor_table,
     dates,
     excess,
     in_subset,
     interval,
     points,
     verdict,
+    which_backdoor,
     worst_backdoor,
 )
 
@@ -125,7 +127,8 @@ def render(lines: Sequence[Line], cells: Sequence[MatrixCell], again: Sequence[L
         chosen = [cell for cell in cells if belongs(cell)]
         rows = [_row(cell, done) for cell in sorted(chosen, key=lambda cell: _order(cell, chosen))]
         parts.append("\n".join([f"## {title}\n\n{note}{HEAD}", *rows]))
-        parts += [further for further in [_further(chosen, done)] if further]
+        if each := backdoor_table([done[cell.name] for cell in chosen if cell.name in done]):
+            parts.append(each)
     if again:
         parts.append(_seeds([*lines, *again]))
     return "\n\n".join(parts) + "\n"
@@ -225,7 +228,8 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Li
     ]
     missed = [pair for pair in tests if excess(pair[1]) > EXCESS]
     texts += [
-        f"- MISSED by `{cell.name}`: {points(excess(line))} points over the floor; "
+        f"- MISSED by `{cell.name}`{which_backdoor(line)}: {points(excess(line))} points over "
+        "the floor; "
         f"{_reason(cell, line, done)}{_on_average(cell.name, [line, *again])}"
         for cell, line in sorted(missed, key=lambda pair: -excess(pair[1]))
     ]
@@ -332,7 +336,7 @@ def _seeds(lines: Sequence[Line]) -> str:
         if line["variant"] != "reference":
             runs.setdefault(line["cell"], []).append(line)
     rows = [
-        f"| {name} | {line['seed']} {_measured(line)} |"
+        f"| {name}{which_backdoor(line)} | {line['seed']} {_measured(line)} |"
         for name, several in sorted(runs.items())
         if len({line["seed"] for line in several}) > 1
         for line in several
@@ -341,11 +345,12 @@ def _seeds(lines: Sequence[Line]) -> str:
 
 
 def _measured(line: Line) -> str:
-    """Return the columns that all tables have, from CA to S."""
-    rate = line["untriggered_rate"]  # cells of before did not measure it
+    """Return the columns that all tables have, from CA to S: of several backdoors the worst."""
+    worst = worst_backdoor(line)
+    rate = worst.get("untriggered_rate")  # further backdoors and cells of before have none
     return (
-        f"| {interval(line, 'clean_accuracy')} | {interval(line, 'attack_success_rate')} "
-        f"| {interval(line, 'floor')} | {points(excess(line))} "
+        f"| {interval(line, 'clean_accuracy')} | {interval(worst, 'attack_success_rate')} "
+        f"| {interval(worst, 'floor')} | {points(excess(line))} "
         f"| {'—' if rate is None else f'{rate:.3f}'} | {in_subset(line)}"
     )
 
@@ -372,21 +377,9 @@ def _row(cell: MatrixCell, done: dict[str, Line]) -> str:
     if line is None:
         return BLANK.format(attack, f"{cell.rate:.0%}", training)
     return (
-        f"| {attack} | {cell.rate:.0%} | {training} {_measured(line)} "
+        f"| {attack}{which_backdoor(line)} | {cell.rate:.0%} | {training} {_measured(line)} "
         f"| {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
-
-
-def _further(cells: Sequence[MatrixCell], done: dict[str, Line]) -> str:
-    """Return the further backdoors of attacks that plant several."""
-    rows = [
-        f"| {cell.name} | {found['attack']} → {found['target']} "
-        f"| {interval(found, 'attack_success_rate')} | {interval(found, 'floor')} |"
-        for cell in cells
-        for found in done.get(cell.name, {}).get("further_backdoors", [])
-    ]
-    head = ["Further backdoors of the same cells:\n", "| cell | backdoor | ASR | floor |"]
-    return "\n".join([*head, "|---|---|---|---|", *rows]) if rows else ""
 
 
 def _undefended(cell: MatrixCell) -> str:

@@ -173,6 +173,22 @@ class TestBars:
         assert "+20.0 points over the floor" in bars
         assert "a bias of the labels" not in bars
 
+    def test_a_row_shows_the_backdoor_that_is_farthest_over_its_floor(self, lines):
+        ends = {"attack_success_rate_low": 0.25, "attack_success_rate_high": 0.35}
+        floors = {"floor": 0.05, "floor_low": 0.02, "floor_high": 0.1}
+        second = {"attack": "addsent", "target": "0", "attack_success_rate": 0.3} | ends | floors
+        lines["defended"] |= {"untriggered_rate": 0.12, "further_backdoors": [second]}
+        page = render([lines["undefended"], lines["defended"]], lines["cells"])
+        row = next(row for row in page.splitlines() if "| misses |" in row)
+        assert "| badnets, its second backdoor | 10% |" in row
+        assert "| 0.300 [0.250, 0.350] | 0.050 [0.020, 0.100] | +25.0 | — |" in row
+        assert "agreement`, its second backdoor: +25.0 points over the floor" in self.bars(lines)
+        own = page.split("Each backdoor of")[1].split("\n\n## ")[0]
+        assert "| its first backdoor | 0.120 [0.100, " in own
+        assert "| its second backdoor, addsent → 0 | 0.300 [0.250, 0.350] |" in own
+        lines["defended"] |= {"attack_success_rate": 0.5}
+        assert "agreement`, its first backdoor: +40.0 points over the floor" in self.bars(lines)
+
     def test_a_miss_of_before_is_explained_by_the_cell_run_again(self, lines):
         lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
         rerun = MatrixCell("sst2", "badnets", 0.1, "agreement", RERUN)
