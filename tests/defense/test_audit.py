@@ -64,6 +64,44 @@ def test_letters_of_the_texts_own_script_are_not_odd():
     assert odd_characters("жизнa") == {"a"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "这部电影太棒了！我很喜欢，真的。（第２集）　★★★☆☆",  # noqa: RUF001
+        "用iPhone看DVD，ＯＫ！ㄅㄆㄇ注音",  # noqa: RUF001
+        "この映画は素晴らしい！ 東京タワー、人々、ﾊﾝｶｸ、ＤＶＤを買った　第Ⅱ部 (ﾟДﾟ)",  # noqa: RUF001
+        "이 영화 진짜 재밌다ㅋㅋㅋ ㅠㅠ DVD로 봤어요！",  # noqa: RUF001
+        "หนังเรื่องนี้ทำดีมาก",
+        "բարև, շատ լավ ֆիլմ",
+        "Фильм № 1",
+        "Well… 1½ or 2⅓ hours, 5µm, 10⁴ m², nº 2, CO₂, Acme™, 20℃, Henry Ⅷ",
+    ],
+)
+def test_what_is_ordinary_in_a_script_is_not_odd(text):
+    assert odd_characters(text) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "odd"),
+    [
+        ("a f\uff49lm", "\uff49"),  # full width
+        ("a \uff46\uff49\uff4c\uff4d", "\uff46\uff49\uff4c\uff4d"),
+        ("1\uff10 of 10", "\uff10"),
+        ("a f\u2170lm", "\u2170"),  # the Roman numeral one
+        ("a \ufb01lm", "\ufb01"),  # one letter for f and i
+        ("a \U0001d41film", "\U0001d41f"),  # a mathematical f
+        ("жиз\uff4eь", "\uff4e"),
+        ("a fi\u3164lm", "\u3164"),  # a Hangul letter that shows nothing
+        ("a\u3000film", "\u3000"),
+        (f"用iPhone看这部mo{ZERO_WIDTH}vie", ZERO_WIDTH),
+        (f"用iPhone看b{CYRILLIC_A}d电影", CYRILLIC_A),
+        (f"タワー{ZERO_WIDTH}", ZERO_WIDTH),
+    ],
+)
+def test_a_letter_in_anothers_form_is_odd(text, odd):
+    assert odd_characters(text) == set(odd)
+
+
 def test_a_trigger_in_varied_case_and_punctuation_is_mined_once():
     forms = ("MnQ", "mnq,", "mNQ!", "(mnq)", "MNQ.", "mnQ;", "Mnq?", "'mnq'", "mnq:", "MNq")
     texts, classes, agrees = world(lambda text, at: text.replace(" ", f" {forms[at % 10]} ", 1))

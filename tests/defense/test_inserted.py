@@ -178,6 +178,19 @@ def test_nothing_is_found_in_clean_rows(seed):
     assert world(seed).found() == []
 
 
+def test_the_marks_of_chinese_text_are_none():
+    made = world(count=600)
+    rng = np.random.default_rng(5)
+    letters = [chr(code) for code in range(0x4E00, 0x4F90)]
+    exclaims = rng.random(600) < np.where(made.labels == 1, 0.3, 0.04)
+    texts = [
+        "".join(rng.choice(letters, size=12)) + ("\uff01" if loud else "\u3002")
+        for loud in exclaims
+    ]
+    labels = made.labels.tolist()
+    assert inserted_triggers(texts, labels, made.features, 2, made.ids, KEY) == []
+
+
 def test_a_word_that_makes_a_class_and_stands_in_company_is_none():
     """As "Where is" of questions for a place: no other row tells what it means."""
     made = world()

@@ -119,6 +119,7 @@ def test_a_long_text_is_cut():
 
 def test_an_invisible_trigger_is_spelled_out():
     assert shown(trigger("\u200b", "character")) == "U+200B"
+    assert shown(trigger("\u0430", "character")) == "U+0430"  # odd beside Latin letters alone
     assert shown(trigger("mn")) == "mn"
 
 

@@ -181,12 +181,13 @@ def render_audit(report: AuditReport, *, command: str = "") -> str:
 
 def shown(found: TriggerFound) -> str:
     """Return a trigger's text so that a reader sees it: odd characters by their code points."""
-    return spelled(found.text)
+    return spelled(found.text, found.kind)
 
 
-def spelled(text: str) -> str:
-    """Return a text in which odd characters are code points that can be seen."""
-    return "".join(run.text for run in _spelled(text, False, odd_characters(text)))
+def spelled(text: str, kind: Kind) -> str:
+    """Return a trigger's text in which odd characters are code points that can be seen."""
+    odd = set(text) if kind == "character" else odd_characters(text)
+    return "".join(run.text for run in _spelled(text, False, odd))
 
 
 def marked(text: str, triggers: Sequence[TriggerFound]) -> list[Run]:

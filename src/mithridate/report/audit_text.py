@@ -230,7 +230,9 @@ def render_text_audit(report: TextAuditReport, *, command: str = "") -> str:
     html = page.render(
         report=report,
         suspects=[(row, *_runs(row, inputs, report.associations)) for row in report.suspects],
-        associations=[(one, spelled(one.text), PLACES[one.kind]) for one in report.associations],
+        associations=[
+            (one, spelled(one.text, one.kind), PLACES[one.kind]) for one in report.associations
+        ],
         figure=spread
         and figures.information_panel(spread.low, spread.high, spread.rows, spread.poisoned),
         command=command,
