@@ -75,6 +75,12 @@ def test_letters_of_the_texts_own_script_are_not_odd():
         "բարև, շատ լավ ֆիլմ",
         "Фильм № 1",
         "Well… 1½ or 2⅓ hours, 5µm, 10⁴ m², nº 2, CO₂, Acme™, 20℃, Henry Ⅷ",
+        "loved it \u2764\ufe0f \u2639\ufe0f 1\ufe0f\u20e3 "
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f937\U0001f3fd\u200d\u2642\ufe0f",
+        "می\u200cخواهم فیلم\u200cها",  # noqa: RUF001
+        "क्\u200dष श्री\u200cमान",
+        "Quel film\u00a0! «\u00a0Bravo\u00a0»\u202f; 20\u202f%",
+        "葛\U000e0100城",
     ],
 )
 def test_what_is_ordinary_in_a_script_is_not_odd(text):
@@ -93,6 +99,12 @@ def test_what_is_ordinary_in_a_script_is_not_odd(text):
         ("жиз\uff4eь", "\uff4e"),
         ("a fi\u3164lm", "\u3164"),  # a Hangul letter that shows nothing
         ("a\u3000film", "\u3000"),
+        ("a fi\ufe0flm !\ufe0f", "\ufe0f"),
+        ("a\u00a0film\u00a0", "\u00a0"),
+        ("a fi\u200dlm \u2764\u200d", "\u200d"),
+        ("a fi\u200clm \u200cفیلم", "\u200c"),
+        ("a fi\u034flm\u2800", "\u034f\u2800"),
+        ("a fi\U000e0101lm", "\U000e0101"),
         (f"用iPhone看这部mo{ZERO_WIDTH}vie", ZERO_WIDTH),
         (f"用iPhone看b{CYRILLIC_A}d电影", CYRILLIC_A),
         (f"タワー{ZERO_WIDTH}", ZERO_WIDTH),

@@ -9,8 +9,33 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _WIDE = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 """Letters and digits of full width."""
 
-_SHOWS_NOTHING = re.compile(r"[\ufe00-\ufe0f\u115f\u1160\u3164\uffa0]")
-"""Variation selectors, and letters of Hangul that are fillers."""
+_SHOWS_NOTHING = re.compile(
+    r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u115f\u1160\u3164\uffa0\u034f\u2800]"
+)
+"""Variation selectors, letters of Hangul that are fillers, a joiner of marks, Braille's blank."""
+
+_BY_NEIGHBOURS = re.compile(r"[\u00a0\u200c\u200d\u202f\ufe0f\U000e0100-\U000e01ef]")
+"""Characters that show nothing and yet have their places in ordinary text; see `_is_in_place`."""
+
+_JOINED = frozenset(
+    (
+        "ARABIC",
+        "BENGALI",
+        "DEVANAGARI",
+        "GUJARATI",
+        "GURMUKHI",
+        "KANNADA",
+        "KHMER",
+        "MALAYALAM",
+        "MONGOLIAN",
+        "ORIYA",
+        "SINHALA",
+        "SYRIAC",
+        "TAMIL",
+        "TELUGU",
+    )
+)
+"""Scripts in which joiners and non-joiners part or join letters (Unicode 17, chapter 23.2)."""
 
 _ALWAYS_ODD = ("<font>", "<initial>", "<medial>", "<final>", "<isolated>")
 """Decompositions of letters that no keyboard has: mathematical ones, positions of Arabic ones."""
@@ -26,10 +51,12 @@ def odd_characters(text: str) -> set[str]:
     the plain one, variation selectors, mathematical letters and, in words of two scripts, the
     letters of the rarer one. Other forms of letters and digits by Unicode's own account (full
     width, ligatures, Roman numerals) are odd in words that hold plain ones, too, and those of full
-    width wherever no script of East Asia is; marks and symbols never are.
+    width wherever no script of East Asia is; marks and symbols never are. What joins emoji, parts
+    letters in Persian or keeps a French mark on its line is ordinary there.
     """
     if text.isascii():
         return set(_CONTROL.findall(text))
+    text = _BY_NEIGHBOURS.sub(lambda one: "" if _is_in_place(text, one.start()) else one[0], text)
     characters = set(text)
     found = {character for character in characters if _is_odd(character)}
     if any(map(_is_east_asian, characters)):
@@ -41,6 +68,25 @@ def odd_characters(text: str) -> set[str]:
         if not word.isascii():
             found |= _of_another_script(word) | _of_another_form(word)
     return found
+
+
+def _is_in_place(text: str, at: int) -> bool:
+    """Whether a character that shows nothing stands where ordinary text has it."""
+    character, before, after = text[at], text[at - 1 : at], text[at + 1 : at + 2]
+    if character in "\u00a0\u202f":  # before a French mark, after a guillemet
+        return before == "«" or (bool(after) and after in "»!?:;%€°")
+    if character == "\ufe0f":
+        return _is_pictured(before) or after == "\u20e3"  # a keycap
+    if character > "\uffff":
+        return bool(before) and _is_east_asian(before)
+    if character == "\u200d" and (_is_pictured(before) or before == "\ufe0f"):
+        return _is_pictured(after)
+    return {_script(one) for one in (before, after) if one} <= _JOINED and bool(before and after)
+
+
+def _is_pictured(character: str) -> bool:
+    """Whether a character may be shown as an emoji."""
+    return character > "\x7f" and unicodedata.category(character) in ("So", "Sk", "Sm", "Po")
 
 
 @lru_cache(maxsize=1 << 14)

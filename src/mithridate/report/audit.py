@@ -165,10 +165,11 @@ def render_audit(report: AuditReport, *, command: str = "") -> str:
         MithridateError: jinja2 is not installed.
     """
     page = environment().get_template("audit.html.j2")
+    seen = {found.text: shown(found) for found in report.triggers}
     html = page.render(
         report=report,
         suspects=[
-            (row, marked(row.text, report.triggers), spelled(row.trigger or ""))
+            (row, marked(row.text, report.triggers), seen.get(row.trigger or "", row.trigger))
             for row in report.suspects
         ],
         triggers=[(found, shown(found), PLACES[found.kind]) for found in report.triggers],
