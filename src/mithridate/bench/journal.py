@@ -14,9 +14,10 @@ from mithridate.evaluation.intervals import Share
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the finished cells of a journal; a line torn by a crash is left out."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    # As bytes: a crash may cut inside a character, and text would break at U+2028, too.
+    for text in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            lines.append(json.loads(text.decode(errors="replace")))
         except json.JSONDecodeError:
             continue
     return lines
