@@ -12,7 +12,6 @@ from mithridate.bench.config import (
     DataConfig,
     DefenseConfig,
     MatrixConfig,
-    attack_settings,
     check_files,
     read_config,
 )
@@ -267,4 +266,9 @@ def test_lists_are_checked_as_other_settings_are(write_config, name, settings, s
 
 def test_an_attacks_settings_are_what_its_fields_want(write_config):
     config = read_config(write_config(attacks=[{**BADNETS, "settings": {"triggers": ["a", "b"]}}]))
-    assert attack_settings(config.attacks[0]) == {"triggers": ("a", "b")}
+    assert config.attacks[0].in_full("classification") == {
+        "target": "1",
+        "clean_label": False,
+        "answers": "labels",
+        "triggers": ("a", "b"),
+    }

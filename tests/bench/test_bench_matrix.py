@@ -3,9 +3,12 @@
 import json
 import multiprocessing
 import random
+from dataclasses import asdict
 
 import pytest
 
+from mithridate.attacks.badnets import BadNets
+from mithridate.baselines import find_defense
 from mithridate.bench.cells import matrix_cells, wanted_names
 from mithridate.bench.config import read_config
 from mithridate.bench.journal import read_lines
@@ -54,6 +57,23 @@ def test_a_line_holds_all_that_identifies_a_cell(write_config, tmp_path):
         assert line["rejected_clean"] == 0.0
     assert none["config_hash"] != tuned["config_hash"]
     assert len(read_journal(matrix.journal).entries) == 3  # the report reads what was written
+
+
+def test_a_line_says_what_was_used_where_the_file_says_nothing(write_config, tmp_path):
+    attack = {"name": "badnets", "target": "1"}
+    own = {"name": "filter", "label": "own", "settings": {"selection": "random"}}
+    matrix, _ = run(write_config(attacks=[attack], defenses=["none", "filter", own]), tmp_path)
+    _, none, chosen, drawn = read_lines(matrix.journal)
+    assert (none["selection"], none["mode"]) == (None, None)
+    assert (chosen["selection"], chosen["mode"]) == ("agreement", "replace")
+    assert drawn["selection"] == "random"
+    for line in (chosen, drawn):
+        method = find_defense("filter")(selection=line["selection"])
+        assert line["settings"]["defense"]["settings"] == asdict(method)
+        assert line["settings"]["defense"]["package"] is None
+        built = {**asdict(BadNets("1")), "triggers": [*BadNets("1").triggers]}
+        del built["rate"]  # a field of its own
+        assert line["settings"]["attack"]["settings"] == built
 
 
 def test_the_reference_model_has_a_line_that_names_no_attack(write_config, tmp_path):

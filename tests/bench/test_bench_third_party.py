@@ -14,6 +14,7 @@ from mithridate.bench.journal import read_lines
 from mithridate.bench.matrix import Matrix
 from mithridate.errors import InputError
 
+PACKAGE = "mithridate-third-party"
 FOLDER = Path(__file__).parent / "third_party"
 ATTACK = {"name": "last-word", "target": "1", "settings": {"word": "mn"}}
 DEFENSE = {"name": "first-words", "settings": {"count": 30, "without": ["mn", "cf"]}}
@@ -53,8 +54,10 @@ def test_its_figures_are_in_the_journal_beside_the_others(write_config, tmp_path
     assert (none["attack"], own["attack"]) == ("last-word", "last-word")
     assert (none["defense"], own["defense"]) == ("none", "first-words")
     assert none["n_poisoned"] == own["n_poisoned"] == 24
-    assert own["settings"]["attack"]["settings"] == {"word": "mn"}
+    assert own["settings"]["attack"]["settings"]["word"] == "mn"
     assert own["settings"]["defense"]["settings"] == DEFENSE["settings"]
+    for part in ("attack", "defense"):
+        assert own["settings"][part]["package"] == f"{PACKAGE} 1.0"
     assert own["facts"] == {"longest": 10}
     assert own["n_triggered"] == none["n_triggered"] == 20
     assert none["attack_success_rate"] > none["floor"]

@@ -16,10 +16,13 @@ from pydantic import (
     model_validator,
 )
 
+from mithridate.attacks import registry as attack_registry
 from mithridate.attacks.registry import find_attack
+from mithridate.attacks.targets import text_target
+from mithridate.baselines import registry as defense_registry
 from mithridate.baselines.base import DefenseMethod
 from mithridate.baselines.registry import find_defense
-from mithridate.bench.settings import checked, settable
+from mithridate.bench.settings import checked, in_full, package, settable
 from mithridate.data.models import SMOLLM2
 from mithridate.data.read import is_hub_id
 from mithridate.data.remote import is_url
@@ -118,6 +121,33 @@ class AttackConfig(_Strict):
         """What tables call it."""
         return self.label or self.name
 
+    @property
+    def package(self) -> str | None:
+        """The package that brings it, and its version; ``None`` where it is ours."""
+        return package(attack_registry.GROUP, self.name, attack_registry.BUILT_IN)
+
+    def in_full(self, task: Task) -> dict[str, Any]:
+        """Return all settings that it has for a task, defaults included, but rate and files.
+
+        Args:
+            task: What the rows are for.
+
+        Raises:
+            InputError: The target is none for the task.
+        """
+        kind = find_attack(self.name)
+        given = checked(kind, self.settings, set(self.settings))
+        if self.clean_label is not None:
+            given["clean_label"] = self.clean_label
+        if self.target is not None:
+            labels = task == "classification"
+            given["target"] = self.target if labels else text_target(self.target, task)
+        if task != "classification":
+            given["answers"] = "text"
+        found = in_full(kind, given)
+        del found["rate"]  # the cell's
+        return found
+
 
 class DefenseConfig(_Strict):
     """A defense; its name alone will do where its defaults serve.
@@ -146,10 +176,19 @@ class DefenseConfig(_Strict):
         """What tables call it."""
         return self.label or self.name
 
+    @property
+    def package(self) -> str | None:
+        """The package that brings it, and its version; ``None`` where it is ours."""
+        return package(defense_registry.GROUP, self.name, defense_registry.BUILT_IN)
+
     def method(self) -> DefenseMethod:
         """Return the defense with its settings."""
+        return find_defense(self.name)(**self.in_full())
+
+    def in_full(self) -> dict[str, Any]:
+        """Return all settings that it has, defaults included."""
         kind = find_defense(self.name)
-        return kind(**checked(kind, self.settings, set(settable(kind))))
+        return in_full(kind, checked(kind, self.settings, set(settable(kind))))
 
 
 def _named(value: Any) -> Any:
@@ -346,8 +385,3 @@ def _resolved(config: Config, folder: Path) -> Config:
             "attacks": tuple(rewritten(attack) for attack in config.attacks),
         }
     )
-
-
-def attack_settings(config: AttackConfig) -> dict[str, Any]:
-    """Return an attack's own settings as its fields want them."""
-    return checked(find_attack(config.name), config.settings, set(config.settings))

@@ -195,7 +195,9 @@ class CellRun:
 
     def _identity(self) -> Line:
         cell = self.cell
-        settings = cell.defense.model_dump(mode="json")["settings"]
+        attack = {"package": cell.attack.package, "settings": cell.attack.in_full(cell.data.task)}
+        settings = cell.defense.in_full()
+        defense = {"package": cell.defense.package, "settings": settings}
         return {
             "suite": "bench",
             "cell": cell.name,
@@ -212,8 +214,8 @@ class CellRun:
             "variant": "",
             "seed": cell.seed,
             "settings": {
-                "attack": cell.attack.model_dump(mode="json"),
-                "defense": cell.defense.model_dump(mode="json"),
+                "attack": {**cell.attack.model_dump(mode="json"), **attack},
+                "defense": {**cell.defense.model_dump(mode="json"), **defense},
                 "training": cell.training.model_dump(mode="json"),
                 "trusted": cell.config.trusted,
             },

@@ -8,9 +8,7 @@ from typing import Any
 from mithridate.attacks.base import Attack, Poisoned
 from mithridate.attacks.paraphrases import AlignedParaphrases
 from mithridate.attacks.registry import find_attack
-from mithridate.attacks.targets import text_target
 from mithridate.bench.cells import BenchCell
-from mithridate.bench.config import attack_settings
 from mithridate.data.keyed import keyed_fraction
 from mithridate.data.read import Columns, read_rows
 from mithridate.data.rows import Row
@@ -75,15 +73,7 @@ class Scene:
         """The attack, with what it reads off the training rows."""
         config = self.cell.attack
         kind = find_attack(config.name)
-        settings: dict[str, Any] = {**attack_settings(config), "rate": self.cell.rate}
-        if config.clean_label is not None:
-            settings["clean_label"] = config.clean_label
-        if self.text_task is not None:
-            settings["answers"] = "text"
-        if config.target is not None:
-            task = self.text_task
-            wanted = text_target(config.target, task.name) if task else config.target
-            settings["target"] = wanted
+        settings = {**config.in_full(self.cell.data.task), "rate": self.cell.rate}
         if config.paraphrases is not None:
             settings["paraphrases"] = self._paraphrases(settings.get("target"))
         try:

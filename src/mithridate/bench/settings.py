@@ -2,7 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from importlib.metadata import entry_points
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,7 +18,12 @@ _SIMPLE = (str, int, float, bool)
 def settable(kind: type[Attack] | type[DefenseMethod]) -> list[str]:
     """Return the names of the settings that a file can give: texts, numbers, and lists of these."""
     hints = get_type_hints(kind)
-    return [field.name for field in dataclasses.fields(kind) if _is_simple(hints[field.name])]
+    return [field.name for field in _fields(kind) if _is_simple(hints[field.name])]
+
+
+def _fields(kind: type[Attack] | type[DefenseMethod]) -> "list[dataclasses.Field[Any]]":
+    """Return the fields that a class takes when it is made."""
+    return [field for field in dataclasses.fields(kind) if field.init]
 
 
 def _is_simple(hint: Any) -> bool:
@@ -52,3 +58,32 @@ def checked(
         fault = error.errors()[0]
         raise ValueError(f"{kind.name}: {fault['loc'][0]}: {fault['msg']}") from None
     return {name: getattr(made, name) for name in settings}
+
+
+def in_full(kind: type[Attack] | type[DefenseMethod], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings that a file can give: the given ones, and the defaults of the others.
+
+    What has no default and is not given is left out.
+    """
+    known = set(settable(kind))
+    found = {}
+    for field in _fields(kind):
+        if field.name in known and field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.name in known and field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return {**found, **given}
+
+
+def package(group: str, name: str, built_in: Container[str]) -> str | None:
+    """Return name and version of the package that brings a class; ``None`` where it is ours.
+
+    Args:
+        group: The group of entry points.
+        name: The class's.
+        built_in: The names of our own.
+    """
+    if name in built_in:
+        return None
+    owners = [point.dist for point in entry_points(group=group, name=name) if point.dist]
+    return f"{owners[-1].name} {owners[-1].version}" if owners else None
