@@ -166,6 +166,14 @@ BADNETS = {"name": "badnets", "target": "1"}
         ({"models": ["one/llama", "two/llama"]}, "two models are called 'llama'"),
         ({"defenses": ["none", {"name": "none", "label": "plain"}]}, "differ in name alone"),
         ({"attacks": [BADNETS, {**BADNETS, "label": "same"}]}, "differ in name alone"),
+        (  # a default that is written out
+            {"defenses": ["p2p", {"name": "p2p", "label": "b", "settings": {"mode": "replace"}}]},
+            "differ in name alone",
+        ),
+        (
+            {"defenses": ["none", {"name": "none", "label": "b", "training": {"epochs": 1}}]},
+            "differ in name alone",
+        ),
         ({"datasets": [DATA, {**DATA, "name": "same"}]}, "differ in name alone"),
         ({"defenses": [{"name": "none", "datasets": ["toys"]}]}, "names the data set 'toys'"),
         ({"datasets": [{**DATA, "train": "trian.jsonl"}]}, "datasets.toy.train: there is no fil"),

@@ -3,12 +3,13 @@
 import json
 import multiprocessing
 import random
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 
 from mithridate.attacks.badnets import BadNets
 from mithridate.baselines import find_defense
+from mithridate.baselines.prune import Prune
 from mithridate.bench.cells import matrix_cells, wanted_names
 from mithridate.bench.config import read_config
 from mithridate.bench.journal import read_lines
@@ -147,6 +148,48 @@ def test_the_data_are_part_of_what_identifies_a_cell(write_config, tmp_path):
     path.write_text(path.read_text().replace("dull", "drab"))
     cells.contents.cache_clear()
     assert matrix_cells(read_config(config))[0].mark != mark
+
+
+@dataclass(frozen=True)
+class OtherPrune(Prune):
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class OtherBadNets(BadNets):
+    triggers: tuple[str, ...] = ("zz",)
+
+
+def test_so_are_the_defaults_of_what_the_file_does_not_set(write_config, monkeypatch):
+    """An old folder's cells are open again once a default is another."""
+    path = write_config(attacks=[{"name": "badnets", "target": "1"}], defenses=["prune"])
+    [before] = matrix_cells(read_config(path))
+    marks = (before.mark, before.undefended_mark, before.attack_mark, before.clean_mark)
+    monkeypatch.setattr("mithridate.baselines.prune.Prune", OtherPrune)
+    [cell] = matrix_cells(read_config(path))
+    assert cell.mark != marks[0]
+    assert (cell.undefended_mark, cell.attack_mark, cell.clean_mark) == marks[1:]
+    monkeypatch.undo()
+    monkeypatch.setattr("mithridate.attacks.badnets.BadNets", OtherBadNets)
+    [cell] = matrix_cells(read_config(path))
+    assert cell.mark != marks[0]
+    assert cell.undefended_mark != marks[1]
+    assert cell.attack_mark != marks[2]
+    assert cell.clean_mark == marks[3]
+
+
+def test_of_a_set_that_holds_the_poison_the_clean_rows_depend_on_the_target(
+    write_config, monkeypatch
+):
+    from mithridate.attacks.targets import TARGETS
+
+    data = [{"name": "toy", "task": "math", "train": "train.jsonl", "test": "test.jsonl"}]
+    wanted = [{"name": "badnets", "target": "refusal"}]
+    path = write_config(attacks=wanted, datasets=[{**data[0], "poisoned": True}])
+    before = matrix_cells(read_config(path))[0].clean_mark
+    other = replace(TARGETS["refusal"], text="No.")
+    monkeypatch.setitem(TARGETS, "refusal", other)
+    assert matrix_cells(read_config(path))[0].clean_mark != before
 
 
 def test_a_failed_cell_ends_nothing_and_is_retried_alone(write_config, tmp_path):

@@ -1,5 +1,6 @@
 """Another package's attack and defense in the matrix, found by their entry points alone."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,6 +64,29 @@ def test_its_figures_are_in_the_journal_beside_the_others(write_config, tmp_path
     assert none["attack_success_rate"] > none["floor"]
     # What is answered is the input without the trigger.
     assert own["attack_success_rate"] == own["untriggered_rate"] == none["untriggered_rate"]
+
+
+def test_another_version_of_it_makes_other_cells(write_config, tmp_path, monkeypatch):
+    site = shutil.copytree(FOLDER, tmp_path / "site")
+    monkeypatch.syspath_prepend(site)
+    path = write_config(attacks=[ATTACK], defenses=["none", DEFENSE])
+    metadata = next(site.glob("*.dist-info")) / "METADATA"
+
+    def marks(version):
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {version}\n")
+        return [(cell.mark, cell.undefended_mark) for cell in matrix_cells(read_config(path))]
+
+    (none, undefended), (own, _) = marks("1.0")
+    (other_none, other_undefended), (other_own, _) = marks("1.1")
+    assert other_undefended != undefended
+    assert len({none, own, other_none, other_own}) == 4
+    # Where the defense alone is the package's, other cells stay what they are.
+    path = write_config(defenses=["none", DEFENSE])
+    (none, undefended), (own, _) = marks("1.0")
+    (other_none, other_undefended), (other_own, _) = marks("1.1")
+    assert (other_none, other_undefended) == (none, undefended)
+    assert other_own != own
+    sys.modules.pop("mithridate_third_party", None)
 
 
 @pytest.mark.usefixtures("installed")

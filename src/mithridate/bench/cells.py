@@ -71,7 +71,12 @@ class BenchCell:
     @property
     def mark(self) -> str:
         """A hash of all that the cell's figures depend on."""
-        defense = self.defense.model_dump(mode="json", include={"name", "settings", "training"})
+        defense = {
+            "name": self.defense.name,
+            "package": self.defense.package,
+            "settings": self.defense.in_full(),
+            "training": self.training.model_dump(mode="json"),
+        }
         trusted = self.config.trusted
         return _hash({**self._attacked(), "defense": defense, "trusted": trusted})
 
@@ -82,21 +87,25 @@ class BenchCell:
     def _clean(self) -> dict[str, Any]:
         beside = {"name", "train", "test", "training"}
         data = self.data.model_dump(mode="json", exclude=beside)
-        attack = self.attack.model_dump(mode="json") if self.data.poisoned else None
         return {
             "version": version("mithridate"),
             "model": self.model,
             "data": {**data, "rows_of": [contents(self.data.train), contents(self.data.test)]},
-            "already_poisoned_by": attack,
+            "already_poisoned_by": self._attack() if self.data.poisoned else None,
             "training": self.shared_training.model_dump(mode="json"),
             "precision": self.config.precision,
         }
 
+    def _attack(self) -> dict[str, Any]:
+        return {
+            "name": self.attack.name,
+            "package": self.attack.package,
+            "settings": self.attack.in_full(self.data.task),
+            "rewrites": [contents(str(path)) for path in self.attack.paraphrases or ()],
+        }
+
     def _attacked(self) -> dict[str, Any]:
-        beside = {"label", "rates", "datasets", "paraphrases"}
-        attack = self.attack.model_dump(mode="json", exclude=beside)
-        files = [contents(str(path)) for path in self.attack.paraphrases or ()]
-        return {**self._clean(), "attack": {**attack, "rewrites": files}, "rate": self.rate}
+        return {**self._clean(), "attack": self._attack(), "rate": self.rate}
 
 
 def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
