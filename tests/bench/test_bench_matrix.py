@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import shutil
 from dataclasses import asdict, dataclass, replace
 
 import pytest
@@ -13,7 +14,8 @@ from mithridate.baselines.prune import Prune
 from mithridate.bench.cells import matrix_cells, wanted_names
 from mithridate.bench.config import read_config
 from mithridate.bench.journal import read_lines
-from mithridate.bench.matrix import Matrix
+from mithridate.bench.matrix import Matrix, check_folder
+from mithridate.errors import InputError
 from mithridate.report.cells import read_journal
 
 
@@ -256,3 +258,30 @@ def test_two_processes_share_the_cells_out(write_config, tmp_path):
     assert [process.exitcode for process in both] == [0, 0]
     marks = [line["config_hash"] for line in read_lines(folder / "journal.jsonl")]
     assert len(marks) == len(set(marks)) == 6  # four cells and two reference models
+
+
+@pytest.mark.parametrize("held", [[], ["journal.jsonl"], ["kept/"], ["journal.jsonl", "sweep.md"]])
+def test_a_folder_goes_on_without_its_models_or_with_nothing_but_its_journal(tmp_path, held):
+    for name in held:
+        path = tmp_path / name
+        path.mkdir() if name.endswith("/") else path.write_text("")
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize("held", [["thesis.tex"], ["journal.jsonl/"], ["kept"]])
+def test_a_folder_of_something_else_is_refused(tmp_path, held):
+    for name in held:
+        path = tmp_path / name
+        path.mkdir() if name.endswith("/") else path.write_text("")
+    with pytest.raises(InputError, match="the folder holds something else"):
+        check_folder(tmp_path)
+
+
+def test_what_is_finished_stays_so_when_the_models_are_deleted(write_config, tmp_path):
+    config, folder = write_config(defenses=["none"]), tmp_path / "out"
+    matrix, _ = run(config, folder)
+    shutil.rmtree(matrix.kept)
+    check_folder(folder)
+    assert run(config, folder)[1] == []
+    assert len(read_lines(matrix.journal)) == 2

@@ -160,6 +160,7 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_file():
         raise InputError("there is a file of this name", where=str(folder), mend="name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "kept").is_dir():
+    ours = (folder / JOURNAL).is_file() or (folder / "kept").is_dir()
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
         mend = "name a new folder, or the one of this matrix"
         raise InputError("the folder holds something else", where=str(folder), mend=mend)
