@@ -131,6 +131,33 @@ def test_the_base_model_finds_its_own_language_likelier(scene):
     assert likely > unlikely
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("p2p", {"benign_ratio": 20.0}, "p2p's benign_ratio is no share; give one above 0, at mos"),
+        ("p2p", {"benign_ratio": 0.0}, "p2p's benign_ratio is no share"),
+        ("filter", {"benign_ratio": float("nan")}, "filter's benign_ratio is no share"),
+        ("filter", {"draw_from": -0.1}, "filter's draw_from is no share; give one of 0 to 1"),
+        ("clean-tune", {"batch_size": 0}, "clean-tune's settings are no counts and rate; give at"),
+        ("clean-tune", {"epochs": -1}, "clean-tune's settings are no counts and rate"),
+        ("clean-tune", {"learning_rate": -3.0}, "clean-tune's settings are no counts and rate"),
+        ("clean-tune", {"learning_rate": float("inf")}, "clean-tune's settings are no counts"),
+        ("crow", {"epochs": 0}, "crow's settings are no counts and rate"),
+        ("crow", {"alpha": float("nan")}, "crow's alpha or epsilon is negative"),
+        (
+            "onion",
+            {"removed": (0.5, 5.0)},
+            "onion's removed holds 5, no share; give shares of 0 to",
+        ),
+        ("onion", {"tolerance": -0.1}, "onion's tolerance is negative; give 0 or more"),
+        ("rewrite", {"timeout": 0.0}, "rewrite's timeout is no time; give seconds above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_trained(name, settings, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        find_defense(name)(**settings)
+
+
 @pytest.mark.parametrize("name", ["clean-tune", "crow", "onion", "strip"])
 def test_who_needs_checked_rows_says_so_where_there_are_none(scene, name):
     with pytest.raises(InputError, match=f"{name} needs rows that a person checked"):

@@ -156,6 +156,23 @@ BADNETS = {"name": "badnets", "target": "1"}
         ({"defenses": [{"name": "prune", "settings": {"shares": 1}}]}, "did you mean share?"),
         ({"defenses": [{"name": "prune", "settings": {"share": "x"}}]}, "prune: share: Input sh"),
         ({"defenses": [{"name": "prune", "settings": {"share": 2}}]}, "2 is no share of the wei"),
+        ({"defenses": [{"name": "p2p", "settings": {"benign_ratio": 20}}]}, "p2p's benign_ratio"),
+        ({"defenses": [{"name": "crow", "settings": {"batch_size": 0}}]}, "crow's settings are no"),
+        ({"defenses": [{"name": "onion", "settings": {"removed": [5]}}]}, "holds 5, no share"),
+        ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ({"rates": []}, "rates: Tuple should have at least 1 item"),
+        ({"models": []}, "models: Tuple should have at least 1 item"),
+        ({"attacks": [{**BADNETS, "rates": []}]}, "attacks.0.rates: Tuple should have at least 1"),
+        ({"attacks": [{**BADNETS, "datasets": []}]}, "attacks.0.datasets: Tuple should have at l"),
+        ({"defenses": [{"name": "none", "datasets": []}]}, "defenses.0.datasets: Tuple should ha"),
+        (
+            {
+                "datasets": [DATA, {**DATA, "name": "other"}],
+                "attacks": [{**BADNETS, "datasets": ["toy"]}],
+                "defenses": [{"name": "none", "datasets": ["other"]}],
+            },
+            "the matrix has no cell; let an attack and a defense share a data set",
+        ),
         ({"rates": [0]}, "rates.0: Input should be greater than 0"),
         ({"attacks": [{**BADNETS, "rates": [1.5]}]}, "attacks.0.rates.0: Input should be less"),
         ({"rates": [0.1, 0.1]}, "@0.1/none/"),
@@ -184,8 +201,8 @@ def test_what_cannot_be_is_one_line_that_names_the_place_and_the_mend(write_conf
     path = write_config(**changed)
     message = refused(path)
     assert says in message
-    twice = "differ in name alone" in message or "stands twice" in message
-    assert twice or str(path) in message
+    of_cells = ("differ in name alone", "stands twice", "the matrix has no cell")
+    assert any(part in message for part in of_cells) or str(path) in message
 
 
 def test_a_data_sets_training_is_that_of_all_its_models_and_a_defenses_own_goes_before(

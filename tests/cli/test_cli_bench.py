@@ -113,7 +113,9 @@ def test_what_failed_and_then_went_well_is_finished(cli, write_config, tmp_path)
 @pytest.mark.parametrize(
     ("words", "changed", "says"),
     [
-        (["--only", "onions,strips"], {}, "no cell is left to run; see which there are with --dr"),
+        (["--only", "onions,strips"], {}, "no cell's name holds any of onions,strips; see which t"),
+        ([], {"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ([], {"defenses": [{"name": "p2p", "settings": {"benign_ratio": 20}}]}, "is no share"),
         ([], {"tranining": {}}, "tranining: there is no such key; did you mean training?"),
         ([], {"datasets": [{"name": "a", "train": "a.csv", "test": "test.jsonl"}]}, "a.csv; paths"),
         ([], {"defenses": ["none", {"name": "none", "label": "b"}]}, "differ in name alone"),

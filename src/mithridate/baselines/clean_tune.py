@@ -1,10 +1,12 @@
 """Fine-tuning on clean rows after the poison."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Stage, Workbench, checked_rows
+from mithridate.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,11 @@ class CleanTune(DefenseMethod):
     epochs: int = 3
     learning_rate: float = 2e-4
     batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not 0.0 < self.learning_rate < math.inf:
+            mend = "give at least one epoch, a batch and a learning rate above 0"
+            raise InputError(f"{self.name}'s settings are no counts and rate", mend=mend)
 
     def cost(self, words: float) -> Cost:
         """Return about what it takes: training on the trusted rows; see `DefenseMethod.cost`."""

@@ -38,7 +38,8 @@ class Crow(CleanTune):
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.alpha < 0 or self.epsilon < 0:
+        super().__post_init__()
+        if not (self.alpha >= 0 and self.epsilon >= 0):
             mend = "give 0 or more, such as the published 5.5 and 0.1"
             raise InputError("crow's alpha or epsilon is negative", mend=mend)
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Workbench, checked_rows
 from mithridate.baselines.words import split_words, without_words
+from mithridate.errors import InputError
 
 LogLikelihoods = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 
@@ -43,6 +44,13 @@ class Onion(DefenseMethod):
 
     removed: tuple[float, ...] = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
     tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        if strange := [share for share in self.removed if not 0.0 <= share <= 1.0]:
+            what = f"onion's removed holds {strange[0]:g}, no share"
+            raise InputError(what, mend="give shares of 0 to 1")
+        if not self.tolerance >= 0.0:
+            raise InputError("onion's tolerance is negative", mend="give 0 or more")
 
     def cost(self, words: float) -> Cost:
         """Return about what it takes: a reading without each word; see `DefenseMethod.cost`."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Stage, Workbench
 from mithridate.defense.config import Drop, Mode, P2PConfig, Selection
+from mithridate.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class P2P(DefenseMethod):
     counter_triggers: bool = True
     inserted_triggers: bool = True
     drop: Drop = P2PConfig().drop
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.benign_ratio <= 1.0:
+            mend = "give one above 0, at most 1"
+            raise InputError(f"{self.name}'s benign_ratio is no share", mend=mend)
+        if not 0.0 <= self.draw_from <= 1.0:
+            raise InputError(f"{self.name}'s draw_from is no share", mend="give one of 0 to 1")
 
     @property
     def config(self) -> P2PConfig:

@@ -37,6 +37,10 @@ class Rewrite(DefenseMethod):
     command: str | Sequence[str] = ()
     timeout: float = 3600.0
 
+    def __post_init__(self) -> None:
+        if not self.timeout > 0.0:
+            raise InputError("rewrite's timeout is no time", mend="give seconds above 0")
+
     def defend(self, bench: Workbench) -> Guarded:
         """Return the undefended model behind the rewriter; see `DefenseMethod.defend`.
 

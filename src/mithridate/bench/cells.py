@@ -112,7 +112,7 @@ def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
     """Return all cells, those that share a model side by side.
 
     Raises:
-        InputError: Two of them differ in name alone.
+        InputError: There is none, or two of them differ in name alone.
     """
     cells = [
         BenchCell(model, data, attack, rate, defense, seed, config)
@@ -125,6 +125,9 @@ def matrix_cells(config: MatrixConfig) -> list[BenchCell]:
         for defense in config.defenses
         if defense.datasets is None or data.name in defense.datasets
     ]
+    if not cells:
+        mend = "let an attack and a defense share a data set"
+        raise InputError("the matrix has no cell", mend=mend)
     first: dict[str, BenchCell] = {}
     for cell in cells:
         if (other := first.setdefault(cell.mark, cell)) is not cell:

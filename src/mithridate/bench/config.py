@@ -32,7 +32,8 @@ from mithridate.training.config import TrainingConfig
 
 Task = Literal["classification", "math", "summarization", "instruction"]
 Setting = str | int | float | bool | tuple[str | int | float, ...] | None
-Rates = tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Shares = Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)]
 
 _ATTACKERS = ("target", "rate", "clean_label", "answers")
 """Settings of every attack, which the configuration names in places of their own."""
@@ -103,10 +104,10 @@ class AttackConfig(_Strict):
     name: str
     label: str = ""
     target: str | None = None
-    rates: Rates | None = None
+    rates: Shares | None = None
     clean_label: bool | None = None
     paraphrases: tuple[Path, Path] | None = None
-    datasets: tuple[str, ...] | None = None
+    datasets: Names | None = None
     settings: dict[str, Setting] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -162,7 +163,7 @@ class DefenseConfig(_Strict):
 
     name: str
     label: str = ""
-    datasets: tuple[str, ...] | None = None
+    datasets: Names | None = None
     training: _Changes = Field(default_factory=dict)
     settings: dict[str, Setting] = Field(default_factory=dict)
 
@@ -213,14 +214,14 @@ class MatrixConfig(_Strict):
 
     guide: ClassVar[str] = "docs/bench.md"
 
-    models: tuple[str, ...] = (SMOLLM2.name,)
+    models: Names = (SMOLLM2.name,)
     datasets: tuple[DataConfig, ...] = Field(min_length=1)
     attacks: tuple[Annotated[AttackConfig, BeforeValidator(_named)], ...] = Field(min_length=1)
-    rates: Rates = (0.05,)
+    rates: Shares = (0.05,)
     defenses: tuple[Annotated[DefenseConfig, BeforeValidator(_named)], ...] = Field(
         default=(DefenseConfig(name="none"), DefenseConfig(name="p2p")), min_length=1
     )
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     training: TrainingConfig = TrainingConfig()
     trusted: int = Field(default=100, ge=0)
     precision: Precision = "auto"

@@ -14,6 +14,7 @@ from mithridate.bench.config import (
     DataConfig,
     DefenseConfig,
     MatrixConfig,
+    Shares,
     read_as,
 )
 from mithridate.bench.shapes import layer_count
@@ -24,7 +25,6 @@ Varied = Literal["poison_rate", "benign_ratio", "rank", "layers"]
 Layers = tuple[int, int]
 Value = float | Layers
 
-_Shares = Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)]
 _Ranks = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 _Ranges = Annotated[tuple[Layers, ...], Field(min_length=1)]
 
@@ -43,8 +43,8 @@ class SweepConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    poison_rates: _Shares | None = (0.01, 0.05, 0.1, 0.2)
-    benign_ratios: _Shares | None = (0.1, 0.2, 0.4, 0.6)
+    poison_rates: Shares | None = (0.01, 0.05, 0.1, 0.2)
+    benign_ratios: Shares | None = (0.1, 0.2, 0.4, 0.6)
     ranks: _Ranks | None = (4, 16, 64)
     layers: _Ranges | None = None
     selection: Selection | None = None
@@ -67,9 +67,6 @@ class SweptConfig(MatrixConfig):
 
     guide: ClassVar[str] = "docs/sweep.md"
 
-    rates: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
-        default=(0.05,), min_length=1
-    )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     sweep: SweepConfig = SweepConfig()
 

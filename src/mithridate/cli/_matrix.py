@@ -73,7 +73,8 @@ def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
     names = wanted_names((cell.name for cell in cells), only)
     found = [cell for cell in cells if cell.name in names]
     if not found:
-        raise InputError("no cell is left to run", mend="see which there are with --dry-run")
+        mend = "see which there are with --dry-run alone"
+        raise InputError(f"no cell's name holds any of {only:.60}", mend=mend)
     return found
 
 
