@@ -12,6 +12,7 @@ import torch
 from mithridate.baselines import defense_names, find_defense
 from mithridate.baselines.base import DefenseMethod
 from mithridate.baselines.registry import BUILT_IN
+from mithridate.defense.secret import Secret
 from mithridate.errors import InputError
 
 
@@ -100,6 +101,29 @@ def test_further_training_moves_a_copy_and_leaves_the_shared_model_alone(scene, 
     with torch.no_grad():
         next(w for w in copied.module.parameters() if w.requires_grad).add_(1.0)
     assert (copied.probabilities(texts) != model.probabilities(texts)).any()
+
+
+@pytest.mark.parametrize("name", ["clean-tune", "crow"])
+def test_dropout_in_further_training_is_drawn_by_the_key_alone(scene, name):
+    """Whatever the process drew before, as a resumed run or a Ray worker has drawn less."""
+
+    class Weighed(find_defense(name)):
+        def tune(self, module, batches):
+            facts = super().tune(module, batches)
+            return {**facts, "weight": sum(w.abs().sum().item() for w in module.parameters())}
+
+    training = scene.bench.training.model_copy(update={"dropout": 0.3, "epochs": 1})
+    bench = replace(scene.bench, rows=scene.bench.rows[:64], training=training)
+    module = replace(bench, shared=lambda train: train()).undefended().module
+    bench = replace(bench, shared=lambda _: module)
+    found = []
+    for seed, own in ((1, bench), (2, bench), (2, replace(bench, secret=Secret.from_seed(9)))):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        found.append(Weighed(epochs=1).defend(own).facts)
+        assert torch.equal(torch.random.get_rng_state(), before)  # nor does it seed what follows
+    assert found[0] == found[1]
+    assert found[0]["weight"] != found[2]["weight"]
 
 
 def test_an_altered_model_is_a_copy_and_without_a_change_the_same_model(scene):

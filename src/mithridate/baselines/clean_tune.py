@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mithridate.baselines.base import Cost, DefenseMethod, Guarded, Stage, Workbench, checked_rows
+from mithridate.data.keyed import keyed_fraction
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,9 +45,15 @@ class CleanTune(DefenseMethod):
 
     def defend(self, bench: Workbench) -> Guarded:
         """Return the further trained model; see `DefenseMethod.defend`."""
+        import torch
+
         rows = checked_rows(bench, self.name)
         model = bench.undefended().copied()
-        facts = self.tune(model.module, model.batches(rows, self.batch_size))
+        batches = model.batches(rows, self.batch_size)
+        # Dropout knows torch's own generator alone, and what a process drew before is no matter.
+        with torch.random.fork_rng():
+            torch.manual_seed(int(keyed_fraction(bench.key, "clean-tune") * 2**53))
+            facts = self.tune(model.module, batches)
         return Guarded(lambda texts: [*model.answer(texts)], len(bench.rows), facts=facts)
 
     def tune(self, module: Any, batches: Sequence[Batch]) -> Facts:
