@@ -4,10 +4,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from mithridate.baselines import find_defense
 from mithridate.baselines.int4 import Int4, rounded
 from mithridate.baselines.prune import Prune, pruned
+from mithridate.bench.models import LabelModel
 from mithridate.errors import InputError
 
 
@@ -72,6 +75,50 @@ def test_every_layer_of_the_merged_model_is_changed_and_the_shared_one_is_not(sc
     guarded = find_defense(name)(**settings).defend(scene.bench)
     assert guarded.answer(texts) == model.altered(change).answer(texts)
     assert (model.probabilities(texts) == before).all()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda weight: pruned(weight, 0.35), lambda weight: rounded(weight, 16)]
+)
+def test_layers_that_keep_their_weights_transposed_are_changed_as_linear_ones_are(change):
+    """As those of GPT-2 do."""
+    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4)
+    layers = ["c_attn", "c_fc"]
+    adapter = LoraConfig(r=2, target_modules=layers, init_lora_weights=False, fan_in_fan_out=True)
+    module = get_peft_model(GPT2LMHeadModel(config), adapter).eval()
+    model = LabelModel(module, renderer=None, task=None)
+    merged = model.altered(lambda _, weight: weight).module.state_dict()
+    shapes = {}
+
+    def noted(name, weight):
+        shapes[name] = tuple(weight.shape)
+        return change(weight)
+
+    altered = model.altered(noted).module.state_dict()
+    assert len(shapes) == 2 * 4
+    assert (shapes["0.attn.c_attn"], shapes["0.mlp.c_fc"]) == ((96, 32), (128, 32))
+    for key, weight in altered.items():
+        of_layer = key.rpartition(".")[0].removeprefix("transformer.h.") in shapes
+        if of_layer and key.endswith(".weight"):
+            assert torch.equal(weight, change(merged[key].T).T)
+            assert not torch.equal(weight, merged[key])
+        else:
+            assert torch.equal(weight, merged[key])
+
+
+class Strange(torch.nn.Module):
+    """A model whose layers hold no linear one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = GPT2Config(n_layer=2)
+        self.layers = torch.nn.ModuleList([torch.nn.LayerNorm(4), torch.nn.LayerNorm(4)])
+
+
+def test_a_model_of_which_no_weight_would_be_changed_is_refused():
+    model = LabelModel(Strange(), renderer=None, task=None)
+    with pytest.raises(InputError, match="no linear layer of a Strange is known"):
+        model.altered(lambda _, weight: weight * 0)
 
 
 def test_what_changes_nothing_answers_as_before(scene):

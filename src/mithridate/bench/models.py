@@ -9,10 +9,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from mithridate.data.rows import Row
 from mithridate.defense.repoison import repoison
 from mithridate.defense.text import TextExample
+from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer
 from mithridate.inference.classifier import Classifier, label_trie
 from mithridate.inference.features import View, decoder_layers, row_states
@@ -109,15 +111,28 @@ class TrainedModel(ABC):
         }
 
     def altered(self, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Self:
-        """Return a copy, the adapter merged, with each linear layer's weight changed."""
+        """Return a copy, the adapter merged, with each linear layer's weight changed.
+
+        Raises:
+            InputError: The model has no linear layer that is known as such.
+        """
         module = copy.deepcopy(self.module)
         if hasattr(module, "merge_and_unload"):
             module = module.merge_and_unload()
+        found = [
+            (f"{number}.{name}", part)
+            for number, layer in enumerate(decoder_layers(module))
+            for name, part in layer.named_modules()
+            if isinstance(part, torch.nn.Linear | Conv1D)
+        ]
+        if not found:
+            what = f"no linear layer of a {type(module).__name__} is known"
+            raise InputError(what, mend="leave out the defenses that change weights")
         with torch.no_grad():
-            for number, layer in enumerate(decoder_layers(module)):
-                for name, part in layer.named_modules():
-                    if isinstance(part, torch.nn.Linear):
-                        part.weight.copy_(change(f"{number}.{name}", part.weight))
+            for name, part in found:
+                # GPT-2 and its kin keep theirs as (inputs, outputs); a view of it is written to.
+                weight = part.weight.T if isinstance(part, Conv1D) else part.weight
+                weight.copy_(change(name, weight))
         return replace(self, module=module.eval())
 
     def copied(self) -> Self:
