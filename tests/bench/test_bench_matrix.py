@@ -207,6 +207,24 @@ def test_a_failed_cell_ends_nothing_and_is_retried_alone(write_config, tmp_path)
     assert failure["cell"] == again.name
 
 
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_fails_in_another_terminal_is_not_run_again_in_this_one(write_config, tmp_path, retry):
+    config = write_config(trusted=0, defenses=["clean-tune", "crow"])
+    matrix = Matrix(matrix_cells(read_config(config)), tmp_path / "out", "")
+    if retry:
+        matrix.run(matrix.wanted(), lambda *_: None)
+    here, there = [], []
+    first, second = matrix.wanted(retry_failed=retry)
+
+    def meanwhile(cell, *_):
+        here.append(cell)
+        matrix.run([second], lambda cell, *_: there.append(cell))
+
+    matrix.run([first, second], meanwhile)
+    assert (here, there) == ([first], [second])
+    assert len(read_lines(matrix.failures)) == (4 if retry else 2)
+
+
 def test_the_undefended_model_is_trained_once_for_all_that_need_it(write_config, tmp_path):
     matrix, _ = run(write_config(defenses=["none", "clean-tune", "prune"]), tmp_path / "out")
     assert len(list(matrix.kept.glob("undefended-*/adapter_model.safetensors"))) == 1

@@ -3,6 +3,7 @@
 import json
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,16 +76,19 @@ class Matrix:
         """Run cells here, one after the other; other processes may be at the same matrix.
 
         Args:
-            cells: What to run. Cells that another process is at or has finished are passed over.
+            cells: What to run. Cells that another process is at or has finished, or that failed
+                there since this began, are passed over.
             finished: Told of every cell that ends here.
             until: The time, by the monotonic clock, after which no cell is started.
         """
+        failed = self._failed()
         self.note_references()
         for cell in cells:
             if time.monotonic() > until:
                 return
             with claimed(self.kept / f"{cell.mark}.claim") as mine:
-                if mine and not self.is_done(cell):
+                untried = self._failed()[cell.mark] == failed[cell.mark]
+                if mine and untried and not self.is_done(cell):
                     self.settle(cell, outcome(cell, self.kept, self.command), finished)
 
     def settle(self, cell: BenchCell, result: "Outcome", finished: Finished) -> None:
@@ -111,6 +115,10 @@ class Matrix:
         if cell.clean_mark not in known and path.exists():
             append_line(self.journal, json.loads(path.read_text()))
             known.add(cell.clean_mark)
+
+    def _failed(self) -> Counter[Any]:
+        """Return how often each cell failed, by its mark."""
+        return Counter(line.get("config_hash") for line in read_lines(self.failures))
 
     def _failure(self, cell: BenchCell, result: "Outcome") -> Line:
         return {
