@@ -148,7 +148,7 @@ def test_a_missing_matrix_and_a_folder_of_something_else_are_one_line(cli, write
     ("words", "count"),
     [
         (["--threads", "2"], 2),
-        (["--threads", "2", "--backend", "ray", "--cell-cpus", "3"], 3),
+        (["--backend", "ray", "--cell-cpus", "3"], 3),
         (["--backend", "ray"], 1),
     ],
 )
@@ -156,6 +156,28 @@ def test_a_plan_is_made_with_the_threads_that_its_cells_will_have(cli, write_con
     torch.set_num_threads(4)
     assert cli("bench", write_config(), "--dry-run", *words).exit_code == 0
     assert torch.get_num_threads() == count
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--ray-address", "h:1"], "--ray-address has no effect on a local run; add --backend ray"),
+        (["--cell-cpus", "2"], "--cell-cpus has no effect on a local run; add --backend ray"),
+        (["--cell-gpus", "1"], "--cell-gpus has no effect on a local run; add --backend ray"),
+        (["--cell-memory", "8"], "--cell-memory has no effect on a local run; add --backend ray"),
+        (["--backend", "ray", "--threads", "2"], "--threads has no effect on Ray; use --cell-cpus"),
+        (
+            ["--backend", "ray", "--minutes", "0"],
+            "--minutes has no effect on Ray; end the run with Ctrl-C: what is finished stays",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["bench", "sweep"])
+def test_an_option_that_would_do_nothing_is_refused(cli, tmp_path, verb, words, says):
+    result = cli(verb, tmp_path / "matrix.yaml", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {says}")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.fixture

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 _RAY = "Ray"
 
+_OF_RAY = ("ray_address", "cell_cpus", "cell_gpus", "cell_memory")
+_LOCAL = dict.fromkeys(_OF_RAY, ("on a local run", "add --backend ray"))
+_ON_RAY = {
+    "threads": ("on Ray", "use --cell-cpus"),
+    "minutes": ("on Ray", "end the run with Ctrl-C: what is finished stays finished"),
+}
+"""Options that do nothing here or there, and what to do in their place."""
+
 Folder = Annotated[
     Path, typer.Option("--output", "-o", help="Folder of the journal; the same one goes on.")
 ]
@@ -36,9 +44,9 @@ class MatrixOptions:
     only: Annotated[
         str, typer.Option(help="Run these cells alone: names, or parts of names, a,b.")
     ] = ""
-    minutes: Annotated[float | None, typer.Option(help="Start no cell after so many minutes.")] = (
-        None
-    )
+    minutes: Annotated[
+        float | None, typer.Option(help="Start no cell of a local run after so many minutes.")
+    ] = None
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a local run.")] = None
     backend: Annotated[
         Literal["local", "ray"],
@@ -60,6 +68,17 @@ class MatrixOptions:
         float | None,
         typer.Option(min=0.1, help="Gigabytes of each cell.", rich_help_panel=_RAY),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse an option that would do nothing where the cells are run.
+
+        Raises:
+            InputError: There is one.
+        """
+        for name, (place, mend) in (_ON_RAY if self.backend == "ray" else _LOCAL).items():
+            if getattr(self, name) != getattr(type(self), name):  # its default
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} has no effect {place}", mend=mend)
 
 
 def chosen(cells: "Sequence[BenchCell]", only: str) -> "list[BenchCell]":
