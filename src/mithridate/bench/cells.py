@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class BenchCell:
         """A hash of all that the data after the attack, and so the floor, depend on."""
         return _hash(self._attacked())
 
-    @property
+    @cached_property
     def mark(self) -> str:
         """A hash of all that the cell's figures depend on."""
         defense = {
