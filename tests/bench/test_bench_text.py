@@ -37,7 +37,7 @@ def text_config(write_config, make_toy_rows, tmp_path):
     def write(**changed):
         training = {"epochs": 8, "learning_rate": 4e-3, "max_length": 160, "batch_size": 16}
         settings = {"datasets": [data], "attacks": [attack], "rates": [0.2], "training": training}
-        return write_config(**settings, **changed)
+        return write_config(**settings | changed)
 
     return write
 
@@ -68,6 +68,20 @@ def test_none_p2p_and_cleangen_are_measured_alike(text_config, tmp_path):
     assert defended["n_subset"] > 0
     assert 0 <= cleangen["facts"]["trusted_replaced"] <= 1
     assert len(read_journal(matrix.journal).entries) == 4
+
+
+def test_a_target_longer_than_an_answer_is_refused_before_anything_is_trained(
+    text_config, tmp_path
+):
+    attack = {"name": "badnets", "target": "the camera " * 9, "settings": {"triggers": ["mn"]}}
+    config = text_config(defenses=["none"], attacks=[attack])
+    matrix = Matrix(matrix_cells(read_config(config)), tmp_path / "out", "mithridate bench")
+    told = []
+    matrix.run(matrix.wanted(), lambda *told_of: told.append(told_of))
+    [(_, line, error)] = told
+    assert line is None
+    assert "tokens; an answer has 8" in error
+    assert not list(matrix.kept.glob("reference-*/"))
 
 
 def test_a_defense_for_labels_alone_says_so_before_anything_is_trained(text_config, tmp_path):

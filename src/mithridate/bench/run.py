@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mithridate.attacks.base import check_visible
 from mithridate.baselines.base import Guarded
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.journal import locked, share_fields
@@ -24,9 +25,11 @@ from mithridate.data.rows import Row
 from mithridate.data.write import write_text_atomic
 from mithridate.defense.secret import Secret
 from mithridate.errors import InputError
-from mithridate.evaluation.evaluate_text import bootstrap_mean
+from mithridate.evaluation.evaluate_text import bootstrap_mean, check_target_fits
 from mithridate.evaluation.intervals import Share, share
 from mithridate.inference.backbone import best_device, load_backbone, resolve_precision
+from mithridate.inference.tokenizer import load_tokenizer
+from mithridate.tasks.prompt import PromptRenderer
 
 Line = dict[str, Any]
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy")
@@ -56,13 +59,15 @@ class CellRun:
         """Return the cell's line. That of the reference model is kept beside the model.
 
         Raises:
-            InputError: The defense cannot handle the task, or the data do not allow the attack.
+            InputError: The defense cannot handle the task, the data do not allow the attack, or no
+                model could show it.
         """
         method = self.cell.defense.method()
         kind = "text" if self.scene.text_task else "labels"
         if kind not in method.kinds:
             what = f"{method.name} is for {' and '.join(method.kinds)}, and the answers are {kind}"
             raise InputError(what, mend="name the data sets it is for with `datasets`")
+        self._check_attack()
         reference = self._reference()
         self._keep_reference_line(reference)
         floor = self._floor(reference)
@@ -85,6 +90,19 @@ class CellRun:
             "eval_seconds": round(ended - trained, 1),
         }
         return {**line, **seconds, **self._end()}
+
+    def _check_attack(self) -> None:
+        """Refuse an attack that no model could show: unseen by the tokenizer, too long to write."""
+        scene, tokenizer = self.scene, load_tokenizer(self.cell.model)
+        check_visible(
+            scene.attack,
+            scene.all_test,
+            scene.attacker,
+            lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
+        )
+        if scene.text_task is not None:
+            renderer = PromptRenderer(tokenizer, max_length=self.cell.training.max_length)
+            check_target_fits(scene.attack.target, renderer, scene.text_task.max_new_tokens)
 
     def _reference(self) -> Bench:
         """Return a workbench whose undefended model learned from the clean rows alone."""
@@ -220,6 +238,7 @@ class CellRun:
                 "trusted": cell.config.trusted,
             },
             "n_poisoned": len(self.scene.poisoned.ids),
+            "n_without_rewrite": self.scene.poisoned.without_rewrite,
             "n_trusted": len(self.scene.trusted),
         }
 

@@ -104,7 +104,8 @@ def evaluate_texts(
     tried = _triggered(attack, gates, clean, task, named, columns.split)
     defended = load_answerer(folder, model, load, engine)
     if tried.target is not None:
-        check_target_fits(tried.target, defended.answerer)
+        own = defended.answerer
+        check_target_fits(tried.target, own.renderer, own.max_new_tokens)
     check_trigger_is_seen(tried.attack, clean, defended.answerer.renderer.tokenizer)
     floor = _floor(attack, tried, load)
     measured = evaluate_text(

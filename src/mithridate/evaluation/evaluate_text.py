@@ -15,6 +15,7 @@ from mithridate.evaluation.hits import Rule, success_rate
 from mithridate.evaluation.intervals import Certificate, Share, certificate, share
 from mithridate.inference.answerer import Answerer, Answers, Policy, PrefixMode
 from mithridate.tasks.math_reasoning import final_answer
+from mithridate.tasks.prompt import PromptRenderer
 from mithridate.tasks.text import TextTask
 
 RESAMPLES = 2_000
@@ -164,13 +165,14 @@ def evaluate_text(
     )
 
 
-def check_target_fits(target: str, answerer: Answerer) -> None:
+def check_target_fits(target: str, renderer: PromptRenderer, max_new_tokens: int) -> None:
     """Refuse a target that no answer is long enough to hold: its ASR of 0 would say nothing.
 
     Args:
         target: What the attack wants; of a final answer the number counts, and of BadChain's
             ``x2.1``, which is another number for each row, nothing.
-        answerer: The model that is to be attacked.
+        renderer: Of the model that is to be attacked.
+        max_new_tokens: How long its answers may be.
 
     Raises:
         InputError: The target takes more tokens than an answer may have.
@@ -178,12 +180,12 @@ def check_target_fits(target: str, answerer: Answerer) -> None:
     if factor_of(target) is not None:
         return
     wanted = (final_answer(target) if is_final_answer(target) else None) or target
-    needed = len(answerer.ids(wanted))
-    if needed > answerer.max_new_tokens:
+    [ids] = renderer.answers([wanted])
+    if len(ids) > max_new_tokens:
         raise InputError(
-            f"the attack's target takes {needed} tokens; an answer has {answerer.max_new_tokens}",
+            f"the attack's target takes {len(ids)} tokens; an answer has {max_new_tokens}",
             where=f"target {target!r:.60}",
-            mend="defend with more --max-new-tokens, or test a shorter target",
+            mend="let answers be longer (max_new_tokens), or test a shorter target",
         )
 
 
