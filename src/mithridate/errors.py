@@ -34,6 +34,14 @@ class MithridateError(Exception):
         return f"{head}; {self.mend}" if self.mend else head
 
 
+def installing(extra: str) -> str:
+    """Return the mend where the libraries of an extra are missing.
+
+    Mithridate is in no package index yet, and a stranger could take its name there: so the clone.
+    """
+    return f"in the clone of Mithridate: pip install '.[{extra}]'"
+
+
 def _rebuild(kind: type[MithridateError], what: str, where: str, mend: str) -> MithridateError:
     return kind(what, where=where, mend=mend)
 

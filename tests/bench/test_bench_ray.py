@@ -12,7 +12,7 @@ from mithridate.bench.matrix import Matrix
 from mithridate.bench.on_ray import Resources, _check_address, run_on_ray
 from mithridate.errors import InputError
 
-ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'mithridate[ray]')")
+ray = pytest.importorskip("ray", reason="ray is not installed (pip install '.[ray]')")
 
 NICENESS = "RAY_worker_niceness"
 HOW = ("train_seconds", "eval_seconds", "host", "command", "date")

@@ -323,7 +323,7 @@ def test_without_matplotlib_it_says_what_to_install(write_config, tmp_path, monk
     assert refused.exit_code == 1
     assert refused.stderr.count("\n") == 1
     assert "needs matplotlib" in refused.stderr
-    assert "pip install 'mithridate[bench]'" in refused.stderr
+    assert "pip install '.[bench]'" in refused.stderr
 
 
 def test_a_run_that_finishes_nothing_says_so(write_config, tmp_path):

@@ -197,7 +197,7 @@ def no_ray_here() -> Iterator[int]:
 
 def ray_refuses(cli, config, out, *words) -> str:
     """Return what is said of a cluster that cannot be had."""
-    pytest.importorskip("ray", reason="ray is not installed (pip install 'mithridate[ray]')")
+    pytest.importorskip("ray", reason="ray is not installed (pip install '.[ray]')")
     started = time.monotonic()
     result = cli("bench", config, "-o", out, "--backend", "ray", *words)
     assert time.monotonic() - started < 30  # Ray by itself waits five minutes

@@ -116,6 +116,6 @@ def test_what_needs_a_model_names_the_install_line(verb, toy_file, tmp_path):
     data = toy_file(tmp_path / "d.jsonl", 100)
     done = without_model_libraries(verb, data, "-o", tmp_path / "out", "--model", "some/model")
     assert done.returncode == 1
-    assert "pip install 'mithridate[model]'" in done.stderr
+    assert "pip install '.[model]'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

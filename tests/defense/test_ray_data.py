@@ -91,5 +91,5 @@ def test_without_ray_the_error_names_the_install_line(parquet, tmp_path, monkeyp
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MithridateError, match="ray, which is not installed") as caught:
         repoison_ray([str(parquet)], tmp_path / "out", CONFIG, SECRET)
-    assert caught.value.mend == "pip install 'mithridate[ray]'"
+    assert caught.value.mend == "in the clone of Mithridate: pip install '.[ray]'"
     assert not list(tmp_path.glob("*out*"))

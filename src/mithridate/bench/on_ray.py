@@ -11,7 +11,7 @@ from typing import Any
 
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.matrix import Finished, Matrix, Outcome, outcome
-from mithridate.errors import InputError
+from mithridate.errors import InputError, installing
 
 _HERE = "local"
 _MEND = "check --ray-address, such as 10.0.0.1:6379"
@@ -61,7 +61,7 @@ def run_on_ray(
     try:
         import ray
     except ImportError:
-        mend = "install it: pip install 'mithridate[ray]'"
+        mend = installing("ray")
         raise InputError("--backend ray needs Ray", mend=mend) from None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     started = not ray.is_initialized()

@@ -11,7 +11,7 @@ from mithridate.cli._data_options import DataOptions
 from mithridate.cli._known import read_known
 from mithridate.cli._options import DefenseOptions, Preset, TrainingOptions
 from mithridate.cli._output import note
-from mithridate.errors import InputError, MithridateError
+from mithridate.errors import InputError, MithridateError, installing
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -249,7 +249,7 @@ def _require(extra: str, *modules: str) -> None:
     except ImportError as error:
         raise MithridateError(
             f"this needs {error.name or 'the model libraries'}, which is not installed",
-            mend=f"pip install 'mithridate[{extra}]'",
+            mend=installing(extra),
         ) from error
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mithridate.errors import AssetError
+from mithridate.errors import AssetError, installing
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -30,7 +30,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        mend = "install the extra: pip install 'mithridate[model]'"
+        mend = installing("model")
         raise AssetError(f"converting needs {error.name}", where=str(gguf), mend=mend) from error
     place = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     quantized = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)

@@ -30,7 +30,7 @@ from mithridate.defense.stream_files import (
     next_draws,
     record_schema,
 )
-from mithridate.errors import InputError, MithridateError
+from mithridate.errors import InputError, MithridateError, installing
 from mithridate.tasks.classification import ClassificationTask
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     except ImportError as error:
         raise MithridateError(
             f"the ray backend needs {error.name or 'ray'}, which is not installed",
-            mend="pip install 'mithridate[ray]'",
+            mend=installing("ray"),
         ) from None
     ours = not ray.is_initialized()
     if ours:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 
-from mithridate.errors import InputError
+from mithridate.errors import InputError, installing
 
 Quantization = Literal["none", "nf4", "int8"]
 
@@ -66,7 +66,7 @@ def _require(quantization: Quantization, device: torch.device) -> None:
         raise InputError(
             "this needs bitsandbytes, which is not installed",
             where=f"--quantization {quantization}",
-            mend="pip install 'mithridate[qlora]', or leave the option out",
+            mend=f"{installing('qlora')}, or leave the option out",
         ) from error
     layers = bitsandbytes.nn
     try:

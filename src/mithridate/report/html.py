@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mithridate.errors import MithridateError
+from mithridate.errors import MithridateError, installing
 from mithridate.report import figures, words
 from mithridate.report.model import ExampleRow, Report, RunFacts, SystemResult
 from mithridate.report.table import footnotes
@@ -153,9 +153,7 @@ def environment() -> "Environment":
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
-        raise MithridateError(
-            "the HTML report needs jinja2", mend="pip install 'mithridate[model]'"
-        ) from error
+        raise MithridateError("the HTML report needs jinja2", mend=installing("model")) from error
     return Environment(
         loader=PackageLoader("mithridate.report", ""),
         autoescape=True,
