@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,6 +142,20 @@ def test_a_missing_matrix_and_a_folder_of_something_else_are_one_line(cli, write
     result = cli("bench", write_config(), "-o", tmp_path / "thesis")
     assert result.exit_code == 2
     assert "the folder holds something else" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["bench", "sweep"])
+def test_a_folder_that_cannot_be_made_is_one_line(cli, write_config, tmp_path, verb):
+    (tmp_path / "ok.jsonl").write_text("{}\n")
+    for folder, why in (
+        (tmp_path / "ok.jsonl" / "out", "Not a directory"),
+        (Path("/proc/out"), "No such file or directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        result = cli(verb, write_config(), "-o", folder, "--minutes", "0")
+        assert result.exit_code == 2, result.exception
+        assert result.stderr.startswith(f"error: {folder}: cannot be written ({why}); ")
+        assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("threads")

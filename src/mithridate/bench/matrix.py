@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.journal import append_line, claimed, locked, read_lines
 from mithridate.bench.run import CellRun, Line, reference_line_path
+from mithridate.data.write import explained
 from mithridate.errors import InputError, MithridateError
 
 JOURNAL = "journal.jsonl"
@@ -164,11 +165,13 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder for results that holds something else.
 
     Raises:
-        InputError: It does, or is a file.
+        InputError: It does, is a file, or cannot be looked into.
     """
-    if folder.is_file():
-        raise InputError("there is a file of this name", where=str(folder), mend="name a folder")
-    ours = (folder / JOURNAL).is_file() or (folder / "kept").is_dir()
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        mend = "name a new folder, or the one of this matrix"
-        raise InputError("the folder holds something else", where=str(folder), mend=mend)
+    where = str(folder)
+    with explained(where):
+        if folder.is_file():
+            raise InputError("there is a file of this name", where=where, mend="name a folder")
+        ours = (folder / JOURNAL).is_file() or (folder / "kept").is_dir()
+        if folder.is_dir() and any(folder.iterdir()) and not ours:
+            mend = "name a new folder, or the one of this matrix"
+            raise InputError("the folder holds something else", where=where, mend=mend)

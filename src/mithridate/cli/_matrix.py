@@ -107,9 +107,16 @@ def use_threads(options: MatrixOptions) -> None:
 
 
 def run_cells(matrix: "Matrix", options: MatrixOptions) -> float:
-    """Run the cells that are wanted and say how it goes; return the seconds it took."""
+    """Run the cells that are wanted and say how it goes; return the seconds it took.
+
+    Raises:
+        InputError: The folder cannot be made, or the cells cannot be run on Ray.
+    """
+    from mithridate.data.write import explained
+
     started = time.monotonic()
-    matrix.kept.mkdir(parents=True, exist_ok=True)
+    with explained(str(matrix.folder)):
+        matrix.kept.mkdir(parents=True, exist_ok=True)
     wanted = matrix.wanted(retry_failed=options.retry_failed)
     _say_what_is_left(matrix, wanted, retry_failed=options.retry_failed)
     progress = _Progress(len(wanted))
