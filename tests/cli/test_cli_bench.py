@@ -101,11 +101,12 @@ def test_failed_cells_end_with_1_and_are_run_again_only_when_told(cli, write_con
 
 def test_what_failed_and_then_went_well_is_finished(cli, write_config, tmp_path):
     program = tmp_path / "paraphrase"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
     rewrite = {"name": "rewrite", "settings": {"command": str(program)}}
     config, out = write_config(defenses=[rewrite]), tmp_path / "out"
     assert cli("bench", config, "-o", out).exit_code == 1
     program.write_text("#!/bin/sh\nexec cat\n")
-    program.chmod(0o755)
     assert cli("bench", config, "-o", out, "--retry-failed").exit_code == 0
     cell = read_lines(out / "journal.jsonl")[-1]
     assert cell["facts"] == {"command": str(program), "trusted_changed": 0.0}
@@ -120,6 +121,8 @@ def test_what_failed_and_then_went_well_is_finished(cli, write_config, tmp_path)
         ([], {"tranining": {}}, "tranining: there is no such key; did you mean training?"),
         ([], {"datasets": [{"name": "a", "train": "a.csv", "test": "test.jsonl"}]}, "a.csv; paths"),
         ([], {"defenses": ["none", {"name": "none", "label": "b"}]}, "differ in name alone"),
+        ([], {"attacks": [{"name": "badnets", "target": "9"}]}, "there is no label '9'; choose o"),
+        ([], {"defenses": ["none", "cleangen"]}, "cleangen is for text, and the answers are lab"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
@@ -129,6 +132,21 @@ def test_a_matrix_that_cannot_be_is_one_line_and_writes_nothing(
     result = cli("bench", write_config(**changed), "-o", tmp_path / "out", *words, *dry)
     assert result.exit_code == 2
     assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_that_must_fail_ends_no_run_that_leaves_it_out(cli, write_config, tmp_path):
+    config = write_config(defenses=["none", "cleangen"])
+    result = cli("bench", config, "-o", tmp_path / "out", "--only", "/none/", "--dry-run")
+    assert result.exit_code == 0, result.exception
+
+
+def test_a_sweep_that_cannot_be_is_one_line_and_writes_nothing(cli, write_config, tmp_path):
+    config = write_config(attacks=["badnets"])
+    result = cli("sweep", config, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "the attack badnets needs target; name it in the file" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

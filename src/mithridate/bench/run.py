@@ -18,13 +18,13 @@ import torch
 from mithridate.attacks.base import check_visible
 from mithridate.baselines.base import Guarded
 from mithridate.bench.cells import BenchCell
+from mithridate.bench.check import check_defense
 from mithridate.bench.journal import locked, share_fields
 from mithridate.bench.scene import Scene
 from mithridate.bench.workbench import Bench, LabelBench, TextBench
 from mithridate.data.rows import Row
 from mithridate.data.write import write_text_atomic
 from mithridate.defense.secret import Secret
-from mithridate.errors import InputError
 from mithridate.evaluation.evaluate_text import bootstrap_mean, check_target_fits
 from mithridate.evaluation.intervals import Share, share
 from mithridate.inference.backbone import best_device, load_backbone, resolve_precision
@@ -62,11 +62,7 @@ class CellRun:
             InputError: The defense cannot handle the task, the data do not allow the attack, or no
                 model could show it.
         """
-        method = self.cell.defense.method()
-        kind = "text" if self.scene.text_task else "labels"
-        if kind not in method.kinds:
-            what = f"{method.name} is for {' and '.join(method.kinds)}, and the answers are {kind}"
-            raise InputError(what, mend="name the data sets it is for with `datasets`")
+        method = check_defense(self.cell)
         self._check_attack()
         reference = self._reference()
         self._keep_reference_line(reference)
@@ -92,7 +88,11 @@ class CellRun:
         return {**line, **seconds, **self._end()}
 
     def _check_attack(self) -> None:
-        """Refuse an attack that no model could show: unseen by the tokenizer, too long to write."""
+        """Refuse an attack that the rows do not allow, or that no model could show.
+
+        One that the tokenizer does not see, say, or whose target is too long to write.
+        """
+        self.scene.check_attack(self.cell.attack, self.cell.rate)
         scene, tokenizer = self.scene, load_tokenizer(self.cell.model)
         check_visible(
             scene.attack,

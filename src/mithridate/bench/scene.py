@@ -1,14 +1,17 @@
 """A cell's data: training rows after the attack, test rows before and after it, trusted rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mithridate.attacks.base import Attack, Poisoned
 from mithridate.attacks.paraphrases import AlignedParaphrases
 from mithridate.attacks.registry import find_attack
 from mithridate.bench.cells import BenchCell
+from mithridate.bench.config import AttackConfig
+from mithridate.bench.settings import missing
 from mithridate.data.keyed import keyed_fraction
 from mithridate.data.read import Columns, read_rows
 from mithridate.data.rows import Row
@@ -17,6 +20,9 @@ from mithridate.errors import InputError
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.text import TextTask
 from mithridate.tasks.text_tasks import text_task
+
+NAME_DATA_SETS = "name the data sets it is for with `datasets`"
+"""What mends an attack or a defense that the answers of a data set do not suit."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,13 @@ class Scene:
 
     @cached_property
     def given(self) -> list[Row]:
+        """The training rows that are used, before the attack."""
+        return self._all_given[: self.cell.data.rows]
+
+    @cached_property
+    def _all_given(self) -> list[Row]:
         """The training rows of the file."""
-        return self._read(self.cell.data.train)[: self.cell.data.rows]
+        return self._read(self.cell.data.train)
 
     @cached_property
     def all_test(self) -> list[Row]:
@@ -71,17 +82,28 @@ class Scene:
     @cached_property
     def attack(self) -> Attack:
         """The attack, with what it reads off the training rows."""
-        config = self.cell.attack
-        kind = find_attack(config.name)
-        settings = {**config.in_full(self.cell.data.task), "rate": self.cell.rate}
-        if config.paraphrases is not None:
-            settings["paraphrases"] = self._paraphrases(settings.get("target"))
-        try:
-            made = kind(**settings)
-        except TypeError as error:
-            what = f"the attack {config.title!r} lacks a setting ({error})"
-            raise InputError(what, mend="name its target and settings in the file") from None
-        return made.learn(self.given, self.attacker)
+        return self._unlearned(self.cell.attack, self.cell.rate).learn(self.given, self.attacker)
+
+    def check_attack(self, attack: AttackConfig, rate: float) -> None:
+        """Refuse an attack that these rows do not allow, as far as can be told without its work.
+
+        Args:
+            attack: The cell's own, or that of another cell of the same data set.
+            rate: The share of the training rows to poison.
+
+        Raises:
+            InputError: It is for another task, lacks a setting, wants a label that there is not,
+                its paraphrases do not belong to the rows, or the rate rounds to no row.
+        """
+        only, task = find_attack(attack.name).only_task, self.cell.data.task
+        if only not in (None, task):
+            what = f"the attack {attack.title} is for the task {only}, not {task}"
+            raise InputError(what, mend=NAME_DATA_SETS)
+        made = self._unlearned(attack, rate)
+        if self.text_task is None:
+            self.labels.label_index(made.target)
+        if not self.cell.data.poisoned:
+            made.quota(self.given)
 
     @cached_property
     def poisoned(self) -> Poisoned:
@@ -136,13 +158,23 @@ class Scene:
         chosen = {row.id for row in ranked[:count]}
         return [row for row in rows if row.id in chosen]
 
-    def _paraphrases(self, target: str | None) -> AlignedParaphrases:
-        files = self.cell.attack.paraphrases
-        if files is None or target is None:
-            mend = "name the label it wants with target"
-            raise InputError(f"the attack {self.cell.attack.title!r} needs a target", mend=mend)
-        whole = self._read(self.cell.data.train)
-        train = AlignedParaphrases.read(files[0], whole)
+    def _unlearned(self, config: AttackConfig, rate: float) -> Attack:
+        """Return an attack that has read no training rows."""
+        kind = find_attack(config.name)
+        settings = {**config.in_full(self.cell.data.task), "rate": rate}
+        files = {} if config.paraphrases is None else {"paraphrases": config.paraphrases}
+        if lacking := missing(kind, {**settings, **files}):
+            what = f"the attack {config.title} needs {' and '.join(lacking)}"
+            raise InputError(what, mend="name it in the file (docs/attacks.md)")
+        if config.paraphrases is not None:
+            if "paraphrases" not in {field.name for field in fields(kind)}:
+                mend = "drop them, or name synbkd or stylebkd"
+                raise InputError(f"paraphrases have no part in {config.title}", mend=mend)
+            settings["paraphrases"] = self._paraphrases(config.paraphrases, settings["target"])
+        return kind(**settings)
+
+    def _paraphrases(self, files: tuple[Path, Path], target: str) -> AlignedParaphrases:
+        train = AlignedParaphrases.read(files[0], self._all_given)
         return train | AlignedParaphrases.read_triggered(files[1], self.all_test, target)
 
     def _read(self, source: str) -> list[Row]:

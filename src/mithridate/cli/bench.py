@@ -35,6 +35,7 @@ def bench(
 
     require_model_extra()
     from mithridate.bench.cells import matrix_cells
+    from mithridate.bench.check import check_cells
     from mithridate.bench.config import check_files, read_config
     from mithridate.bench.matrix import Matrix, check_folder
     from mithridate.cli._output import quiet_libraries
@@ -44,6 +45,7 @@ def bench(
     check_files(matrix_config, config)
     cells = chosen(matrix_cells(matrix_config), options.only)
     check_folder(output)
+    check_cells(cells)
     matrix = Matrix(cells, output, shlex.join(["mithridate", *sys.argv[1:]]))
     if options.dry_run:
         show_plan(matrix, options, json=json)

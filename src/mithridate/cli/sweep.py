@@ -48,6 +48,7 @@ def sweep(
     require_model_extra()
     if not options.dry_run:
         require_drawing()
+    from mithridate.bench.check import check_cells
     from mithridate.bench.config import check_files
     from mithridate.bench.matrix import Matrix, check_folder
     from mithridate.bench.sweep import plan, read_sweep, sweep_cells
@@ -64,6 +65,7 @@ def sweep(
         return
     part = Matrix(chosen(whole.cells, options.only), output, command)
     check_folder(output)
+    check_cells(part.cells)
     if options.dry_run:
         show_plan(part, options, json=json)
         return
