@@ -138,6 +138,14 @@ BADNETS = {"name": "badnets", "target": "1"}
     ("changed", "says"),
     [
         ({"defences": ["none"]}, "defences: there is no such key; did you mean defenses?"),
+        ({"atacks": ["badnets"]}, "atacks: there is no such key; did you mean attacks?"),
+        ({"datasets": [{"nam": "toy"}]}, "datasets.0.nam: there is no such key; did you mean name"),
+        ({"attacks": [{**BADNETS, "target": 1}]}, "attacks.0.target: 1 is no text; put it in quot"),
+        ({"attacks": [{**BADNETS, "target": []}]}, "attacks.0.target: Input should be a valid st"),
+        ({"models": "x"}, "models: the value is no list; put it into brackets: [ ]"),
+        ({"rates": 0.1}, "rates: the value is no list; put it into brackets: [ ]"),
+        ({"datasets": DATA}, "datasets: the value is no list; put it into brackets: [ ]"),
+        ({"seeds": None}, "seeds: Input should be a valid tuple; see docs/bench.md"),
         ({"datasets": [{**DATA, "row": 9}]}, "datasets.0.row: there is no such key; did you me"),
         ({"attacks": [{**BADNETS, "rate": 0.1}]}, "attacks.0.rate: there is no such key; did you"),
         ({"defenses": [{"name": "none", "lable": "x"}]}, "did you mean label?"),
@@ -203,6 +211,12 @@ def test_what_cannot_be_is_one_line_that_names_the_place_and_the_mend(write_conf
     assert says in message
     of_cells = ("differ in name alone", "stands twice", "the matrix has no cell")
     assert any(part in message for part in of_cells) or str(path) in message
+
+
+def test_an_unknown_key_is_told_before_the_one_that_it_was_to_be(write_config):
+    path = write_config()
+    path.write_text(path.read_text().replace("attacks:", "atacks:"))
+    assert refused(path) == f"{path}: atacks: there is no such key; did you mean attacks?"
 
 
 def test_a_data_sets_training_is_that_of_all_its_models_and_a_defenses_own_goes_before(

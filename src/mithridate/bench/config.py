@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
@@ -337,10 +338,16 @@ def check_files(config: MatrixConfig, path: Path) -> None:
 
 
 def _first(error: ValidationError, kind: type[MatrixConfig]) -> tuple[str, str]:
-    """Return the first fault in words, and its mend."""
-    fault = error.errors()[0]
+    """Return the first fault in words, and its mend; an unknown key goes before all others."""
+    faults = error.errors()  # the key that it was to be may be missing, too
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part) for part in fault["loc"] if part != "function-before[_named()]")
     message = fault["msg"].removeprefix("Value error, ")
+    value = fault["input"]
+    if fault["type"] == "tuple_type" and value is not None:
+        return f"{place}: the value is no list", "put it into brackets: [ ]"
+    if fault["type"] == "string_type" and isinstance(value, int | float | date):
+        return f"{place}: {value!s:.60} is no text", "put it in quotes"
     if fault["type"] != "extra_forbidden":
         return f"{place}: {message}" if place else message, f"see {kind.guide} for what it may hold"
     model: Any = kind
