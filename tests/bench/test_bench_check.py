@@ -61,6 +61,16 @@ def test_the_cell_itself_says_the_same_before_it_trains_anything(cells_of, tmp_p
     assert not list(matrix.kept.glob("reference-*/"))
 
 
+@pytest.mark.parametrize("task", ["classification", "math", "summarization", "instruction"])
+def test_a_missing_column_is_mended_with_the_keys_of_the_file(cells_of, task):
+    data = {**DATA, "task": task, "text_column": "review"}
+    with pytest.raises(InputError) as caught:
+        check_cells(cells_of(datasets=[data]))
+    assert "train.jsonl" in caught.value.where
+    assert "review" in caught.value.what
+    assert caught.value.mend == "name the right ones with text_column and answer_column"
+
+
 def test_what_can_be_passes_and_each_file_of_rows_is_read_once(cells_of, monkeypatch):
     read = []
 

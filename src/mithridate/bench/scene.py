@@ -183,6 +183,12 @@ class Scene:
         columns = replace(
             own, text=data.text_column or own.text, answer=data.answer_column or own.answer
         )
-        if task is None:
-            return read_rows(source, columns)
-        return task.usable(task.read(source, columns))[0]
+        try:
+            if task is None:
+                return read_rows(source, columns)
+            return task.usable(task.read(source, columns))[0]
+        except InputError as error:  # options are what other verbs name columns with
+            mend = error.mend
+            for key in ("text_column", "answer_column"):
+                mend = mend.replace(f"--{key.replace('_', '-')}", key)
+            raise InputError(error.what, where=error.where, mend=mend) from error
