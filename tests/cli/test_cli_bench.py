@@ -99,6 +99,18 @@ def test_failed_cells_end_with_1_and_are_run_again_only_when_told(cli, write_con
     assert (out / "journal.jsonl").read_text() == before
 
 
+def test_a_report_is_named_only_where_there_is_something_to_report(cli, write_config, tmp_path):
+    config, out = write_config(trusted=0, defenses=["clean-tune"]), tmp_path / "out"
+    left = cli("bench", config, "-o", out, "--minutes", "0")
+    assert left.exit_code == 0, left.exception
+    assert "Next: mithridate" in left.stdout  # the same command goes on
+    failed = cli("bench", config, "-o", out)
+    assert failed.exit_code == 1
+    assert "--retry-failed runs" in failed.stdout.replace("\n", " ")
+    assert "Next:" not in failed.stdout
+    assert "mithridate report" not in left.stdout
+
+
 def test_what_failed_and_then_went_well_is_finished(cli, write_config, tmp_path):
     program = tmp_path / "paraphrase"
     program.write_text("#!/bin/sh\nexit 3\n")
@@ -210,6 +222,15 @@ def test_an_option_that_would_do_nothing_is_refused(cli, tmp_path, verb, words, 
     result = cli(verb, tmp_path / "matrix.yaml", *words)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {says}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-1"])
+@pytest.mark.parametrize("verb", ["bench", "sweep"])
+def test_minutes_that_are_no_time_are_refused(cli, tmp_path, verb, minutes):
+    result = cli(verb, tmp_path / "matrix.yaml", "--minutes", minutes)
+    assert result.exit_code == 2
+    assert "'--minutes': Input should be greater than or equal to 0" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -45,7 +45,8 @@ class MatrixOptions:
         str, typer.Option(help="Run these cells alone: names, or parts of names, a,b.")
     ] = ""
     minutes: Annotated[
-        float | None, typer.Option(help="Start no cell of a local run after so many minutes.")
+        float | None,
+        typer.Option(min=0.0, help="Start no cell of a local run after so many minutes."),
     ] = None
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a local run.")] = None
     backend: Annotated[
@@ -216,7 +217,7 @@ def show_matrix(
         json: As one JSON object.
         seconds: What the run took; ``None`` where none was.
         files: What was written beside the journal.
-        next_step: What the user may do now.
+        next_step: What the user may do once a cell is finished; before, it is to go on.
     """
     states: Counter[str] = Counter(matrix.states().values())
     if json:
@@ -236,6 +237,7 @@ def show_matrix(
         print_facts("Matrix", facts)
         if states["failed"]:
             say(f"What went wrong: {matrix.failures}; --retry-failed runs those cells alone.")
-        say(f"Next: {next_step}")
+        if states["done"] or states["open"]:
+            say(f"Next: {next_step if states['done'] else matrix.command}")
     if states["failed"] and seconds is not None:
         raise typer.Exit(1)

@@ -82,15 +82,13 @@ def _show(
         InputError: Nothing was run, and no cell of the sweep is finished.
     """
     files = _written(matrix, sweeps, command)
-    if files:
-        next_step = f"open {matrix.folder / PAGE}"
-    elif seconds is None:
+    if not files and seconds is None:
         mend = "run the sweep without --render first, with the same files and version"
         what = "no cell of this sweep is finished, so there is nothing to draw"
         raise InputError(what, where=str(matrix.journal), mend=mend)
-    else:
+    if not files:
         note("No cell is finished yet, so no figure is drawn.")
-        next_step = command
+    next_step = f"open {matrix.folder / PAGE}"
     show_matrix(matrix, json=json, seconds=seconds, files=files, next_step=next_step)
 
 
