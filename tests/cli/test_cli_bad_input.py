@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,24 @@ def test_bad_settings(options, parts, cli, tmp_path):
     data, output = tmp_path / "d.jsonl", tmp_path / "out"
     data.write_bytes(lines(*good()))
     refused(cli("repoison", data, "-o", output, *RANDOM, *options), output, *parts)
+
+
+@pytest.mark.parametrize("task", ["classification", "instruction"])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("foo", "foo is not supported, only "),
+        ("tensorboard", "TensorBoardCallback requires tensorboard to be installed"),
+    ],
+)
+def test_a_log_that_cannot_be_written_is_refused_before_the_data_are_read(
+    name, says, task, cli, monkeypatch, tmp_path
+):
+    for module in ("tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, module, None)
+    output = tmp_path / "out"
+    words = ("defend", tmp_path / "none.jsonl", "--task", task, "-o", output, "--report-to", name)
+    refused(cli(*words), output, "--report-to: ", says, "leave the option out")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -240,6 +242,36 @@ def require_engine_extra() -> None:
         MithridateError: One is missing.
     """
     _require("engine", "scipy", "transformers")
+
+
+def check_report_to(name: str) -> None:
+    """Refuse before a model is loaded what the Trainer would refuse when it starts.
+
+    Raises:
+        InputError: There is no such logging integration, or what it needs is not installed.
+    """
+    if name == "none":
+        return
+    require_model_extra()
+    # A callback of transformers' that fails half-made complains once more when it is dropped.
+    with redirect_stderr(StringIO()):
+        why = _why_not_reported(name)
+    if why is not None:
+        mend = "install what it needs, name another, or leave the option out"
+        raise InputError(why, where="--report-to", mend=mend)
+
+
+def _why_not_reported(name: str) -> str | None:
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    from mithridate.data._formats import first_line
+
+    try:
+        for callback in get_reporting_integration_callbacks(name):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        return first_line(error)
+    return None
 
 
 def _require(extra: str, *modules: str) -> None:

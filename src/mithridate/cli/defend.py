@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mithridate.cli._data_options import DataOptions
 from mithridate.cli._inputs import (
     Inputs,
+    check_report_to,
     columns_of,
     read_inputs,
     require_model_extra,
@@ -108,6 +109,7 @@ def defend(
     from mithridate.data.write import check_target
 
     from_main(lambda: check_target(output, overwrite=overwrite))
+    together(lambda: check_report_to(fine_tuning.report_to))
     if together(lambda: is_text(columns)):
         answered = defend_texts(
             data,
