@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mithridate.data import staged_folder, write_jsonl, write_text_atomic
+from mithridate.data import check_file, check_target, staged_folder, write_jsonl, write_text_atomic
 from mithridate.errors import InputError, MithridateError
 
 
@@ -101,7 +101,7 @@ def test_a_full_device_is_one_line_and_stays_a_device(write):
 FULL_DISK = """
 import sys
 from pathlib import Path
-from mithridate.data import staged_folder, write_jsonl, write_text_atomic
+from mithridate.data import check_file, check_target, staged_folder, write_jsonl, write_text_atomic
 from mithridate.errors import InputError
 place = Path(sys.argv[1])
 def into_folder():
@@ -168,6 +168,40 @@ def test_wrong_targets_are_one_line_with_a_mend(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="a part of it is a file"):
         write_text_atomic(tmp_path / "file" / "a", "x")
+
+
+def test_a_folder_cannot_lie_in_a_file_which_is_said_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
+        with pytest.raises(InputError, match="file is no folder; check the path") as caught:
+            check_target(target)
+        assert str(caught.value).startswith(f"{target}: ")
+    check_target(tmp_path / "new" / "out")
+
+
+def test_a_file_that_comes_between_is_wrong_input_with_a_mend(tmp_path):
+    (tmp_path / ".out.partial").touch()
+    with pytest.raises(InputError, match="a part of it is a file"), staged_folder(tmp_path / "out"):
+        pytest.fail("the block must not run")
+
+
+def test_an_output_file_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for name, says in (
+        ("file", "the file is there already; name a new file or give --overwrite"),
+        ("link", "the file is there already"),
+        ("", "a folder is in the way"),
+        ("no/a", "there is no folder .*no; make the folder first"),
+        ("file/a", "file is no folder; check the path"),
+    ):
+        with pytest.raises(InputError, match=says):
+            check_file(tmp_path / name)
+    check_file(tmp_path / "new")
+    check_file("/dev/null")
+    check_file(tmp_path / "file", overwrite=True)
+    with pytest.raises(InputError, match="the same command reads this file; name another file"):
+        check_file(tmp_path / "link", overwrite=True, inputs=["owner/name", tmp_path / "file"])
 
 
 def test_a_refused_permission_is_one_line(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from mithridate.data.rows import Row, content_id, number_duplicates
 from mithridate.data.wheels import AssetHashError, WheelAsset, cache_folder, fetch_wheel
 from mithridate.data.write import (
     OUTPUT_MARKERS,
+    check_file,
     check_target,
     staged_folder,
     write_jsonl,
@@ -39,6 +40,7 @@ __all__ = [
     "Row",
     "WheelAsset",
     "cache_folder",
+    "check_file",
     "check_target",
     "content_id",
     "default_model_folder",

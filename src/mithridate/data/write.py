@@ -24,6 +24,7 @@ _MENDS = {
     errno.EROFS: "write elsewhere",
     errno.ENOENT: "make the folder first",
     errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.EEXIST: "check the path: a part of it is a file",
     errno.EISDIR: "name a file",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
@@ -117,12 +118,14 @@ def check_target(target: str | Path, *, overwrite: bool = False) -> None:
         overwrite: Whether an earlier output of ours may be replaced.
 
     Raises:
-        InputError: The target is a file, holds something else, or an output without `overwrite`.
+        InputError: The target is or lies in a file, holds something else, or an output without
+            `overwrite`.
     """
     place = Path(target)
     where = str(target)
     with explained(where):
         if not os.path.lexists(place):
+            _check_parents(place, where)
             return
         if not place.is_dir():
             raise InputError("a file is in the way", where=where, mend="name a new folder")
@@ -134,6 +137,43 @@ def check_target(target: str | Path, *, overwrite: bool = False) -> None:
     if not overwrite:
         what = "the folder holds an earlier output"
         raise InputError(what, where=where, mend="name a new folder or give --overwrite")
+
+
+def check_file(
+    target: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()
+) -> None:
+    """Refuse an output file that holds something of the user's; call it before long work.
+
+    Args:
+        target: The output file; a device or a pipe is written to as it is.
+        overwrite: Whether a file that is there may be replaced, whatever it holds.
+        inputs: Files the same command reads, which are never replaced; hub ids among them are none.
+
+    Raises:
+        InputError: The target is a folder, in no folder, an input, or there without `overwrite`.
+    """
+    place = Path(target)
+    where = str(target)
+    with explained(where):
+        if place.is_dir():
+            raise InputError("a folder is in the way", where=where, mend="name a file")
+        _check_parents(place, where)
+        if not place.parent.exists():
+            what = f"there is no folder {place.parent}"
+            raise InputError(what, where=where, mend="make the folder first")
+        if os.path.realpath(place) in {os.path.realpath(source) for source in inputs}:
+            what = "the same command reads this file"
+            raise InputError(what, where=where, mend="name another file")
+        if place.is_file() and not overwrite:
+            mend = "name a new file or give --overwrite"
+            raise InputError("the file is there already", where=where, mend=mend)
+
+
+def _check_parents(place: Path, where: str) -> None:
+    """Refuse a path that leads through a file."""
+    nearest = next((parent for parent in place.parents if os.path.lexists(parent)), None)
+    if nearest is not None and not nearest.is_dir():
+        raise InputError(f"{nearest} is no folder", where=where, mend="check the path")
 
 
 @contextmanager
