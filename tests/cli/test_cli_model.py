@@ -117,6 +117,29 @@ def test_predict_reads_files_and_standard_input(cli, defended, toy_sets, tmp_pat
     assert len(json.loads(lines.stdout)["predictions"]) == 2
 
 
+def test_predict_replaces_a_file_only_when_told_and_never_its_input(
+    cli, defended, toy_sets, tmp_path
+):
+    data, written = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    shutil.copy(toy_sets / "test.jsonl", data)
+    written.write_text("mine")
+    words = ("predict", defended[0], "--input", data, "-o")
+    for output, says in (
+        ((written,), "out.jsonl: the file is there already; name a new file or give --overwrite"),
+        ((data, "--overwrite"), "data.jsonl: the same command reads this file"),
+        ((tmp_path / "no" / "out.jsonl",), "make the folder first"),
+        ((tmp_path,), "a folder is in the way"),
+    ):
+        result = cli(*words, *output)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+        assert says in result.stderr
+    assert written.read_text() == "mine"
+    assert data.read_bytes() == (toy_sets / "test.jsonl").read_bytes()
+    assert cli(*words, written, "--overwrite").exit_code == 0
+    assert len(written.read_text().splitlines()) == 24
+
+
 def test_predict_takes_texts_from_one_place(cli, defended):
     folder, _ = defended
     for words in ((), ("a text", "--input", "-"), ("  ",)):

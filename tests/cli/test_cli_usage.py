@@ -14,7 +14,7 @@ OPTIONS = {
     "repoison": "--output --model --text-column --labels --preset --selection --mode --trigger "
     "--trusted --poisoned-ids --secret-file --prompt-style --max-length --overwrite --json",
     "predict": "--input --output --model --text-column --precision --engine --engine-url "
-    "--engine-model --engine-concurrency --engine-timeout --json",
+    "--engine-model --engine-concurrency --engine-timeout --overwrite --json",
     "evaluate": "--triggered --attack --trigger-words --sentence --target --reference --decoding "
     "--reference-model --engine --engine-url --engine-model --engine-concurrency --engine-timeout "
     "--max-asr --min-accuracy --model --json --attack-option --paraphrases",

@@ -26,6 +26,9 @@ Json = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier output of Mithridate's.")
 ]
+OverwriteFile = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file, whatever it holds.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
 Data = Annotated[
     str,

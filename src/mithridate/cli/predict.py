@@ -9,7 +9,7 @@ import typer
 
 from mithridate.cli._data_options import TEXT_COLUMN_HELP
 from mithridate.cli._engine import EngineOptions, check_engine, open_model
-from mithridate.cli._options import Json, LoadOptions, Model, spread
+from mithridate.cli._options import Json, LoadOptions, Model, OverwriteFile, spread
 from mithridate.cli._output import note, print_json, print_table, quiet_libraries, say
 from mithridate.cli._test_options import ExpectedTask, PrefixOptions, check_task
 from mithridate.cli._text_evaluate import (
@@ -45,6 +45,7 @@ def predict(
     task: ExpectedTask = None,
     model: Model = None,
     text_column: Annotated[str | None, typer.Option(help=TEXT_COLUMN_HELP)] = None,
+    overwrite: OverwriteFile = False,
     json: Json = False,
 ) -> None:
     """Classify or answer texts with a defended model.
@@ -53,8 +54,11 @@ def predict(
     should not answer with, or of texts how unlikely it begins with the safe prefix: high where a
     text tries to pull it out of the protected domain.
     """
+    from mithridate.data.write import check_file
     from mithridate.defense.manifest import DefenseManifest
 
+    if output is not None:
+        check_file(output, overwrite=overwrite, inputs=[] if input in (None, "-") else [input])
     # Wrong folders are named before torch takes its seconds.
     manifest = DefenseManifest.load(folder)
     check_task(task, manifest, folder)
