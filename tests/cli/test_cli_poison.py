@@ -135,7 +135,27 @@ def test_bad_input_is_one_line_and_leaves_no_file(words, says, cli, data, tmp_pa
 def test_files_that_are_there_are_replaced_only_when_told(cli, data, tmp_path):
     (tmp_path / "out.poisoned.txt").write_text("mine")
     words = ("poison", data, "--attack", "vpi", "--target", "1", "-o", tmp_path / "out.jsonl")
-    assert "already there" in cli(*words).stderr
+    assert "there already" in cli(*words).stderr
     assert (tmp_path / "out.poisoned.txt").read_text() == "mine"
     assert cli(*words, "--overwrite").exit_code == 0
     assert "not a .jsonl file" in cli(*words[:-1], tmp_path / "out.csv").stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "output"),
+    [
+        ((), "data.jsonl", "data.jsonl"),
+        (("--test",), "x.triggered.jsonl", "x.jsonl"),
+        (("--paraphrases",), "x.poisoned.txt", "x.jsonl"),
+    ],
+)
+def test_no_input_is_ever_replaced(option, name, output, cli, data, tmp_path):
+    source = tmp_path / name
+    if option:
+        source.write_bytes(data.read_bytes())
+    before = source.read_bytes()
+    words = (*BADNETS, *option, *([source] if option else ()), "-o", tmp_path / output)
+    result = cli("poison", data, *words, "--overwrite")
+    assert result.exit_code == 2
+    assert f"{name}: the same command reads this file; name another file" in result.stderr
+    assert source.read_bytes() == before

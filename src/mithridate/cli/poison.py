@@ -1,6 +1,6 @@
 """``mithridate poison``: attack a data set of your own, to see what a defense makes of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,7 +75,8 @@ def poison(
     from mithridate.data.write import write_jsonl, write_text_atomic
     from mithridate.defense.secret import Secret
 
-    files = _targets(output, with_test=test is not None, overwrite=overwrite)
+    inputs = [source for source in (data, test, paraphrases, test_paraphrases) if source]
+    files = _targets(output, inputs, with_test=test is not None, overwrite=overwrite)
     if test_paraphrases is not None and test is None:
         raise InputError("--test-paraphrases needs test rows", mend="give them with --test")
     if paraphrases is not None and test is not None and test_paraphrases is None:
@@ -210,17 +211,19 @@ def _fields(columns: Any, row: "Row", answer: object) -> dict[str, object]:
     return {columns.id or "id": row.id, columns.text: row.text, columns.answer: answer}
 
 
-def _targets(output: Path, *, with_test: bool, overwrite: bool) -> dict[str, Path]:
-    """Return the files to write; refuse those that are there."""
+def _targets(
+    output: Path, inputs: Sequence[str | Path], *, with_test: bool, overwrite: bool
+) -> dict[str, Path]:
+    """Return the files to write; refuse those that are there, and the inputs always."""
+    from mithridate.data.write import check_file
+
     if output.suffix.lower() != ".jsonl":
         raise InputError("not a .jsonl file", where=str(output), mend="let its name end in .jsonl")
     files = {"rows": output, "ids": output.with_suffix(".poisoned.txt")}
     if with_test:
         files["triggered"] = output.with_suffix(".triggered.jsonl")
     for path in files.values():
-        if path.exists() and not overwrite:
-            mend = "name another file or give --overwrite"
-            raise InputError("the file is already there", where=str(path), mend=mend)
+        check_file(path, overwrite=overwrite, inputs=inputs)
     return files
 
 
