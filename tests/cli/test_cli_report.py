@@ -61,6 +61,32 @@ def test_an_earlier_report_gives_way_only_when_told(cli, journal, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "mine"
 
 
+def test_no_journal_is_replaced_by_its_report(cli, tmp_path):
+    folder = tmp_path / "earlier"
+    folder.mkdir()
+    (folder / "mithridate.json").write_text("{}")
+    journal = write_journal(folder / "journal.csv", [line(), line(defense="p2p", asr=0.11)])
+    before = journal.read_bytes()
+    for output, says in (
+        (journal, "the same command reads this file; name another file"),
+        (folder, "the folder holds a journal that is read; name a new folder"),
+    ):
+        result = cli("report", journal, "-o", output, "--overwrite")
+        assert result.exit_code == 2
+        assert says in result.stderr
+    assert journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["one.json", "one.txt", "one.XLSX"])
+def test_an_unknown_ending_makes_no_folder(cli, journal, tmp_path, name):
+    result = cli("report", journal, "-o", tmp_path / name)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert ".html, .csv, .md or .tex" in result.stderr
+    assert not (tmp_path / name).exists()
+    assert cli("report", journal, "-o", tmp_path / "v0.1").exit_code == 0
+
+
 def test_a_torn_line_is_said_and_does_not_stop_the_report(cli, journal, tmp_path):
     with journal.open("a") as file:
         file.write('{"cell": "torn')

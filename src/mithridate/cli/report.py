@@ -1,12 +1,12 @@
 """``mithridate report``: the cells of a bench as one page, and as tables to take away."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mithridate.cli._options import Json, Overwrite
+from mithridate.cli._options import Json
 from mithridate.cli._output import note, print_json, print_table, say
 from mithridate.errors import InputError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 FILES = (PAGE, "cells.csv", "cells.md", "cells.tex")
+ENDINGS = tuple(Path(name).suffix for name in FILES)
 
 
 def report(
@@ -34,7 +35,10 @@ def report(
             help="The folder to write, or one file by its ending: .html, .csv, .md or .tex.",
         ),
     ] = Path("report"),
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an earlier report; a file, whatever it holds."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show attacks by defenses: a page to sort, filter and open up, and CSV, Markdown and LaTeX.
@@ -45,7 +49,7 @@ def report(
     from mithridate.report.cells import read_journals
     from mithridate.report.cells_judged import study
 
-    _check(output, overwrite=overwrite)
+    _check(output, journals, overwrite=overwrite)
     found = study(read_journals(journals))
     facts = _facts(found)
     written = _write(found, output, facts, overwrite=overwrite)
@@ -73,18 +77,24 @@ def _renderers() -> dict[str, "Callable[[Study, str], str]"]:
 
 
 def _is_file(output: Path) -> bool:
-    return output.suffix.lower() in {Path(name).suffix for name in FILES}
+    return output.suffix.lower() in ENDINGS
 
 
-def _check(output: Path, *, overwrite: bool) -> None:
+def _check(output: Path, journals: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse an output that is taken, before anything is read."""
-    from mithridate.data.write import check_target
+    from mithridate.data.write import check_file, check_target
 
-    if not _is_file(output):
-        check_target(output, overwrite=overwrite)
-    elif output.exists() and not overwrite:
-        mend = "name a new file or give --overwrite"
-        raise InputError("the file is there already", where=str(output), mend=mend)
+    if _is_file(output):
+        check_file(output, overwrite=overwrite, inputs=journals)
+        return
+    if output.suffix[1:2].isalpha() and not output.is_dir():  # a folder may well be named v0.1
+        what = f"a report is no {output.suffix} file"
+        mend = f"let its name end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or name a folder"
+        raise InputError(what, where=str(output), mend=mend)
+    if overwrite and any(output.resolve() in each.resolve().parents for each in journals):
+        what = "the folder holds a journal that is read"
+        raise InputError(what, where=str(output), mend="name a new folder")
+    check_target(output, overwrite=overwrite)
 
 
 def _write(
