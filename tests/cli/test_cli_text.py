@@ -3,11 +3,13 @@
 import csv
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mithridate.defense.manifest import DefenseManifest
+from mithridate.inference.answerer import Answerer
 
 TRAINING = ("--epochs", "1", "--max-length", "160", "--learning-rate", "4e-3")
 
@@ -63,6 +65,20 @@ def test_predict_answers_without_the_prefix(folder, cli):
     assert set(answer) == {"text", "answer", "suspicion", "flagged", "refused"}
     assert answer["suspicion"] > 0
     assert DefenseManifest.load(out).safe_prefix.strip() not in answer["answer"]
+
+
+def test_a_cut_answer_names_the_verb_that_sets_its_length(folder, cli, monkeypatch):
+    answer = Answerer.answer
+
+    def cut(*given, **options):
+        return replace(answer(*given, **options), cut_outputs=1)
+
+    monkeypatch.setattr(Answerer, "answer", cut)
+    out, _, _ = folder
+    result = cli("predict", out, "Ann has 3 pears. How many?")
+    assert result.exit_code == 0, result.stderr
+    said = result.stderr.replace("\n", " ")
+    assert "ended at 16 tokens, as set when it was defended (defend --max-new-tokens)" in said
 
 
 def test_predict_reads_the_tasks_own_column_and_writes_a_file(folder, cli, tmp_path):

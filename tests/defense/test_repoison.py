@@ -54,7 +54,7 @@ def test_the_paper_preset_on_all_of_sst2_repoisons_exactly_1384_rows():
 
 def test_a_label_outside_the_task_is_refused():
     task = ClassificationTask.of(rows_of(4))
-    with pytest.raises(InputError, match="not one of the declared labels"):
+    with pytest.raises(InputError, match="not one of the labels"):
         list(repoison([Row("x", "t", "9")], frozenset(), task, "replace"))
 
 

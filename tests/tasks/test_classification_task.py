@@ -101,6 +101,9 @@ def test_a_label_outside_the_declared_set_names_the_row():
     rows = [Row("r", "t", "c", "train.jsonl:7"), *rows_of("a", "b")]
     with pytest.raises(InputError, match=r"^train\.jsonl:7: label 'c' is not one of"):
         ClassificationTask.of(rows, labels=("a", "b"))
+    with pytest.raises(InputError) as caught:
+        ClassificationTask(("a", "b"), ("0", "1", "2", "3")).classes(rows)
+    assert "--" not in str(caught.value), "evaluate tells of the row, too, and has no --labels"
     with pytest.raises(InputError, match="has no label"):
         ClassificationTask.of([Row("r", "t", None), *rows_of("a", "b")])
 

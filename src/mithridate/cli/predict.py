@@ -106,7 +106,10 @@ def _answer(
         note(f"{answers.cut_inputs} inputs were cut to {defended.manifest.max_length} tokens")
     if answers.cut_outputs:
         most = defended.answerer.max_new_tokens
-        note(f"{answers.cut_outputs} answers were ended at {most} tokens (--max-new-tokens)")
+        note(
+            f"{answers.cut_outputs} answers were ended at {most} tokens, as set when it was "
+            "defended (defend --max-new-tokens)"
+        )
     records = answer_records(rows, answers, with_ids=source not in (None, "-"))
     if output is not None:
         from mithridate.data.write import write_jsonl

@@ -158,9 +158,9 @@ class ClassificationTask:
         except ValueError:
             shown = ", ".join(self.labels[:10]) + (", ..." if self.n > 10 else "")
             raise UnknownLabelError(
-                f"label {row.answer!r} is not one of the declared labels {shown}",
+                f"label {row.answer!r} is not one of the labels {shown}",
                 where=row.where or row.id,
-                mend="correct the row or declare the label with --labels",
+                mend="correct the row, or declare the label where the labels are named",
             ) from None
 
     def classes(self, rows: Iterable[Row]) -> list[int]:
