@@ -249,6 +249,18 @@ def test_checked_rows_are_not_overwritten(cli, audited, tiny_folder, poisoned_se
         check.write_text(before)
 
 
+def test_checked_rows_that_a_spreadsheet_saved_with_semicolons_are_not_lost(cli, tmp_path):
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    (folder / "audit.json").write_text("{}")
+    check = folder / "check.csv"
+    check.write_text("checked;label;text;id\nok;0;a dull film;r1\n")
+    done = cli("audit", tmp_path / "d.jsonl", "-o", folder, "--overwrite")
+    assert done.exit_code == 2
+    assert "check.csv:1: the columns are separated by semicolons" in done.stderr
+    assert check.is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [

@@ -230,6 +230,9 @@ def test_long_documents_fit(tmp_path):
         ("a.csv", "text,label,text\nx,0,y\n", 'names the column "text" twice'),
         ("a.csv", "text\n x \n  \n", "a.csv:3: no text"),
         ("a.csv", "text,label\nx, \n", "a.csv:2: no answer"),
+        ("a.csv", "text;label\nx, y;0\n", "a.csv:1: the columns are separated by semicolons; save"),
+        ("a.csv", "text\tlabel\nx\t0\n", "separated by tabs; rename it to end in .tsv"),
+        ("a.tsv", "text,label\nx,0\n", "separated by commas; rename it to end in .csv"),
         ("a.jsonl", b'{"text": "x", "label": 0}\n\x00\x01', "a.jsonl:2: a NUL byte at offset 26"),
         ("a.csv", b"text,label\ncaf\xe9,0\n", "a.csv:2: bytes that are not UTF-8 at offset 14"),
         ("a.jsonl", gzip.compress(b"{}"), "compressed with gzip; unpack it first: gunzip a.jsonl"),
@@ -243,6 +246,11 @@ def test_long_documents_fit(tmp_path):
 def test_bad_files_are_named_by_line_and_mend(tmp_path, name, body, says):
     columns = Columns(answer="text") if body == "text\n x \n  \n" else None
     assert says in complaint(put(tmp_path, name, body), columns)
+
+
+def test_a_column_may_have_a_semicolon_in_its_name(tmp_path):
+    rows = read_rows(put(tmp_path, "a.csv", "a;b\nx\n"), Columns("a;b", "a;b"))
+    assert [row.text for row in rows] == ["x"]
 
 
 def test_bad_parquet_rows_and_columns_are_named(tmp_path):

@@ -51,6 +51,13 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 )
 _BOM = b"\xef\xbb\xbf"
 
+# What else parts the columns of a table, in words, and the mend: spreadsheets go by the country.
+_SEPARATORS = {
+    ";": ("semicolons", "save it with commas, or with tabs as .tsv"),
+    "\t": ("tabs", "rename it to end in .tsv"),
+    ",": ("commas", "rename it to end in .csv"),
+}
+
 
 def jsonl_records(
     path: Path, name: str, wanted: Wanted, span: Span | None = None
@@ -125,6 +132,7 @@ def csv_records(path: Path, name: str, wanted: Wanted, *, delimiter: str) -> Ite
             continue  # a blank line; white space in a file of one column is a field, though
         if not header:
             header = _checked_header(fields, where)
+            _refuse_separator(header, wanted, delimiter, where)
             _require([column for column, needed in wanted.items() if needed], header, where)
             continue
         if len(fields) != len(header):
@@ -323,6 +331,15 @@ def _checked_header(fields: list[str], where: str) -> list[str]:
             f'the header names the column "{twice}" twice', where=where, mend="rename one of them"
         )
     return header
+
+
+def _refuse_separator(header: list[str], wanted: Wanted, delimiter: str, where: str) -> None:
+    """Refuse a table whose header, split at `delimiter`, is one column that nobody asked for."""
+    if len(header) != 1 or header[0] in wanted:
+        return
+    for separator, (name, mend) in _SEPARATORS.items():
+        if separator != delimiter and separator in header[0]:
+            raise InputError(f"the columns are separated by {name}", where=where, mend=mend)
 
 
 def _select(wanted: Wanted, available: Sequence[str], where: str) -> list[str]:
