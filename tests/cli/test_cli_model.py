@@ -146,6 +146,15 @@ def test_predict_takes_texts_from_one_place(cli, defended):
         assert cli("predict", folder, *words).exit_code == 2
 
 
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+@pytest.mark.parametrize("option", ["--prefix", "--policy"])
+def test_what_is_for_texts_has_no_part_in_classification(option, verb, cli, defended, toy_sets):
+    value = {"--prefix": "prefill", "--policy": "retry"}[option]
+    result = cli(verb, defended[0], toy_sets / "test.jsonl", option, value)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {option} has no part in classification; drop it\n"
+
+
 def test_evaluate_gives_all_figures_and_holds_gates(cli, defended, toy_sets):
     folder, _ = defended
     test = toy_sets / "test.jsonl"

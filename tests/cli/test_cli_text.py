@@ -93,6 +93,21 @@ def test_predict_reads_the_tasks_own_column_and_writes_a_file(folder, cli, tmp_p
     assert all(row["answer"] == "" for row in written if row["refused"])
 
 
+@pytest.mark.parametrize(
+    ("verb", "words", "says"),
+    [
+        ("evaluate", ("--decoding", "closed"), "--decoding has no part in math; drop it"),
+        ("evaluate", ("--policy", "refuse"), "add --prefix check"),
+        ("predict", ("--policy", "pass", "--prefix", "prefill"), "add --prefix check"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(verb, words, says, cli, folder):
+    result = cli(verb, folder[0], folder[2], *words)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+
+
 def test_evaluate_measures_utility_asr_and_the_flag(folder, cli, write_rows, records, tmp_path):
     out, _, _ = folder
     test = write_rows(tmp_path / "test.jsonl", records[0][:20])

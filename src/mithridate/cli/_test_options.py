@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mithridate.cli._attack import ATTACK_HELP, OPTION_HELP, PARAPHRASES_HELP
+from mithridate.cli._attack import ATTACK_HELP, CLASSIFICATION, OPTION_HELP, PARAPHRASES_HELP
 from mithridate.cli._data_options import ANSWER_COLUMN_HELP, TEXT_COLUMN_HELP, Task
 from mithridate.errors import InputError
 
@@ -134,18 +134,44 @@ class PrefixOptions:
     """How the safe prefix is used where answers are text."""
 
     prefix: Annotated[
-        Literal["prefill", "check"],
+        Literal["prefill", "check"] | None,
         typer.Option(
             help="prefill: the safe prefix is put at the start of every answer. check: the model "
-            "must write it itself; who does not is flagged.",
+            "must write it itself; who does not is flagged (prefill).",
             rich_help_panel=_TEXT,
         ),
-    ] = "prefill"
+    ] = None
     policy: Annotated[
-        Literal["retry", "refuse", "pass"],
+        Literal["retry", "refuse", "pass"] | None,
         typer.Option(
             help="What becomes of a flagged input: answered with the prefix prefilled, refused, or "
-            "passed as it is, with its flag.",
+            "passed as it is, with its flag (retry).",
             rich_help_panel=_TEXT,
         ),
-    ] = "retry"
+    ] = None
+
+    @property
+    def mode(self) -> Literal["prefill", "check"]:
+        """How the safe prefix is used."""
+        return self.prefix or "prefill"
+
+    @property
+    def on_flag(self) -> Literal["retry", "refuse", "pass"]:
+        """What becomes of a flagged input."""
+        return self.policy or "retry"
+
+
+def check_parts(task: str, prefix: PrefixOptions, decoding: str | None = None) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        InputError: One is of the other kind of task, or of the other use of the safe prefix.
+    """
+    texts = {"--prefix": prefix.prefix, "--policy": prefix.policy}
+    labels = {"--decoding": decoding}
+    for name, value in (texts if task == CLASSIFICATION else labels).items():
+        if value is not None:
+            raise InputError(f"{name} has no part in {task}", mend="drop it")
+    if prefix.policy is not None and prefix.mode != "check":
+        what = "--policy is for inputs that are flagged, and only a check flags any"
+        raise InputError(what, mend="add --prefix check, or drop it")

@@ -115,11 +115,11 @@ def evaluate_texts(
         tried.rows,
         rule=tried.rule,
         floor=floor,
-        mode=prefix.prefix,
-        policy=prefix.policy,
+        mode=prefix.mode,
+        policy=prefix.on_flag,
     )
     result = _result(measured, manifest, attack, tried.target, folder)
-    result["prefix"], result["policy"] = prefix.prefix, prefix.policy
+    result["prefix"], result["policy"] = prefix.mode, prefix.on_flag
     result["skipped"] = len(skipped)
     result["gates_failed"] = _failures(measured, gates)
     return result, measured

@@ -15,6 +15,7 @@ from mithridate.cli._test_options import (
     GateOptions,
     PrefixOptions,
     TestColumns,
+    check_parts,
     check_task,
 )
 from mithridate.cli._text_evaluate import (
@@ -55,9 +56,9 @@ def evaluate(
     task: ExpectedTask = None,
     model: Model = None,
     decoding: Annotated[
-        Literal["closed", "open"],
-        typer.Option(help="closed: among the labels; open: over the whole vocabulary."),
-    ] = "closed",
+        Literal["closed", "open"] | None,
+        typer.Option(help="closed: among the labels; open: over the whole vocabulary (closed)."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure clean accuracy and, for an attack you name, its success rate, with 95% intervals.
@@ -69,6 +70,7 @@ def evaluate(
 
     manifest = DefenseManifest.load(folder)
     check_task(task, manifest, folder)
+    check_parts(manifest.task, prefix, decoding)
     if manifest.task != "classification":
         answered, figures = evaluate_texts(
             folder,
@@ -96,7 +98,8 @@ def evaluate(
     from mithridate.evaluation.evaluate import evaluate as library_evaluate
 
     quiet_libraries()
-    floor = _floor(attack, triggered, decoding, load, engine)
+    read: Literal["closed", "open"] = decoding or "closed"
+    floor = _floor(attack, triggered, read, load, engine)
     defended = open_model(folder, model, load, engine)
     check_trigger_is_seen(tried, clean, defended.classifier.renderer.tokenizer)
     measured = library_evaluate(
@@ -104,7 +107,7 @@ def evaluate(
         clean,
         triggered,
         target=attack.target,
-        decoding=decoding,
+        decoding=read,
         floor=floor,
     )
     failures = _failures(measured, gates)

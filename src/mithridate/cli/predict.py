@@ -11,7 +11,7 @@ from mithridate.cli._data_options import TEXT_COLUMN_HELP
 from mithridate.cli._engine import EngineOptions, check_engine, open_model
 from mithridate.cli._options import Json, LoadOptions, Model, OverwriteFile, spread
 from mithridate.cli._output import note, print_json, print_table, quiet_libraries, say
-from mithridate.cli._test_options import ExpectedTask, PrefixOptions, check_task
+from mithridate.cli._test_options import ExpectedTask, PrefixOptions, check_parts, check_task
 from mithridate.cli._text_evaluate import (
     answer_records,
     load_answerer,
@@ -62,6 +62,7 @@ def predict(
     # Wrong folders are named before torch takes its seconds.
     manifest = DefenseManifest.load(folder)
     check_task(task, manifest, folder)
+    check_parts(manifest.task, prefix)
     rows = _rows(texts or [], input, text_column, manifest)
     if manifest.task != "classification":
         _answer(folder, rows, prefix, load, engine, model, input, output, json=json)
@@ -100,7 +101,7 @@ def _answer(
     """Answer texts, and print or write the answers."""
     defended = load_answerer(folder, model, load, engine.engine)
     answers = defended.answer(
-        [row.text for row in rows], mode=prefix.prefix, policy=prefix.policy, progress=True
+        [row.text for row in rows], mode=prefix.mode, policy=prefix.on_flag, progress=True
     )
     if answers.cut_inputs:
         note(f"{answers.cut_inputs} inputs were cut to {defended.manifest.max_length} tokens")
