@@ -176,6 +176,17 @@ def test_a_name_stands_for_its_folder_and_all_else_for_itself(toy, tmp_path, mon
     assert resolve_model("toy") == "toy"  # the user's own folder of that name
 
 
+@pytest.mark.parametrize("names", [(), ("config.json", "tokenizer_config.json")])
+def test_a_folder_without_a_tokenizer_is_named_as_such(names, tiny_folder, tmp_path):
+    pytest.importorskip("transformers")
+    from mithridate.inference.tokenizer import load_tokenizer
+
+    for name in names:
+        (tmp_path / name).write_bytes((tiny_folder / name).read_bytes())
+    with pytest.raises(InputError, match="the folder holds no tokenizer; give the folder of a"):
+        load_tokenizer(str(tmp_path))
+
+
 def test_a_model_by_name_loads_as_its_folder_does(toy, tiny_folder, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from mithridate.inference.backbone import load_backbone

@@ -1,9 +1,13 @@
 """Loading a tokenizer: all that a model on a server needs of its own on this machine."""
 
+from pathlib import Path
 from typing import Any
 
 from mithridate.data.models import resolve_model
 from mithridate.errors import InputError
+
+# A tokenizer's own files, of which a model's folder holds one at least.
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab*", "*.tiktoken", "tekken.json")
 
 
 def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
@@ -21,6 +25,13 @@ def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
+        folder = Path(place)
+        if folder.is_dir() and not any(any(folder.glob(name)) for name in _VOCABULARIES):
+            raise InputError(
+                "the folder holds no tokenizer",
+                where=reference,
+                mend="give the folder of a whole model, tokenizer.json and all",
+            ) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"cannot load the model's tokenizer: {reason}",
