@@ -283,6 +283,19 @@ def test_an_earlier_output_is_replaced_only_when_asked(tmp_path, marker):
     assert tree(tmp_path) == ["out", f"out/{marker}"]
 
 
+@pytest.mark.parametrize("source", ["out/train.jsonl", "link.jsonl", "out"])
+def test_an_output_that_holds_the_input_is_not_replaced(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out")
+    (tmp_path / "out/train.jsonl").write_text("{}")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "out/train.jsonl")
+    (tmp_path / "outside.jsonl").write_text("{}")
+    check_target("out", overwrite=True, inputs=["outside.jsonl", "org/set"])
+    with pytest.raises(InputError, match="reads what is in this folder"):
+        check_target("out", overwrite=True, inputs=[source])
+
+
 def test_an_empty_folder_may_be_the_target(tmp_path):
     (tmp_path / "out").mkdir()
     with staged_folder(tmp_path / "out") as folder:

@@ -147,7 +147,7 @@ def _read(
 
     if options.no_model and model is not None:
         raise InputError("--no-model reads no row with --model", mend="drop one of the two")
-    check_output(output, options.pick, overwrite=overwrite)
+    check_output(data, output, options.pick, overwrite=overwrite)
     secret = read_secret(options.secret_file) if options.secret_file else Secret.new()
     rows, skipped, task, named = read_text_rows(data, columns)
     trusted, wrong = read_trusted(options.trusted, rows, named, task=task)

@@ -184,7 +184,7 @@ def _read(
     from mithridate.defense.secret import Secret
     from mithridate.tasks.classification import ClassificationTask
 
-    check_output(output, options.pick, overwrite=overwrite)
+    check_output(data, output, options.pick, overwrite=overwrite)
     secret = read_secret(options.secret_file) if options.secret_file else Secret.new()
     read_columns = columns_of(columns)
     rows = read_rows(data, read_columns, split=columns.split)

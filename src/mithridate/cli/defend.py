@@ -108,7 +108,7 @@ def defend(
     from mithridate.cli._resume import resumable
     from mithridate.data.write import check_target
 
-    from_main(lambda: check_target(output, overwrite=overwrite))
+    from_main(lambda: check_target(output, overwrite=overwrite, inputs=[data]))
     together(lambda: check_report_to(fine_tuning.report_to))
     if together(lambda: is_text(columns)):
         answered = defend_texts(

@@ -110,16 +110,19 @@ def staged_folder(
             raise
 
 
-def check_target(target: str | Path, *, overwrite: bool = False) -> None:
+def check_target(
+    target: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()
+) -> None:
     """Refuse an output folder that holds something of the user's; call it before long work.
 
     Args:
         target: The output folder.
         overwrite: Whether an earlier output of ours may be replaced.
+        inputs: Files the same command reads, which are never replaced; hub ids among them are none.
 
     Raises:
-        InputError: The target is or lies in a file, holds something else, or an output without
-            `overwrite`.
+        InputError: The target is or lies in a file, holds something else, an input, or an output
+            without `overwrite`.
     """
     place = Path(target)
     where = str(target)
@@ -137,6 +140,11 @@ def check_target(target: str | Path, *, overwrite: bool = False) -> None:
     if not overwrite:
         what = "the folder holds an earlier output"
         raise InputError(what, where=where, mend="name a new folder or give --overwrite")
+    here = os.path.realpath(place)
+    read = (os.path.realpath(source) for source in inputs if os.path.exists(source))
+    if any(os.path.commonpath([here, source]) == here for source in read):
+        what = "the same command reads what is in this folder"
+        raise InputError(what, where=where, mend="name a new folder")
 
 
 def check_file(
