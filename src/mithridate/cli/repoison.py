@@ -61,7 +61,7 @@ def repoison(
     from mithridate.defense.repoison import export_record
     from mithridate.defense.secret import Secret
 
-    check_target(output, overwrite=overwrite, inputs=[data])
+    check_target(output, overwrite=overwrite, inputs=data)
     text = is_text(columns)
     if text and stream.stream:
         mend = "drop --stream, or name no --task"
