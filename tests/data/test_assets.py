@@ -264,5 +264,5 @@ def test_conversion_needs_the_extra_and_says_so(tmp_path, monkeypatch):
     from mithridate.data._convert import convert_gguf
 
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(AssetError, match=r"converting needs gguf; .*mithridate\[model\]"):
+    with pytest.raises(AssetError, match=r"converting needs gguf; .*pip install '\.\[model\]'"):
         convert_gguf(Path("m.gguf"), tmp_path)
