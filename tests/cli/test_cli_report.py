@@ -69,7 +69,7 @@ def test_no_journal_is_replaced_by_its_report(cli, tmp_path):
     before = journal.read_bytes()
     for output, says in (
         (journal, "the same command reads this file; name another file"),
-        (folder, "the folder holds a journal that is read; name a new folder"),
+        (folder, "the same command reads what is in this folder; name a new folder"),
     ):
         result = cli("report", journal, "-o", output, "--overwrite")
         assert result.exit_code == 2

@@ -91,10 +91,7 @@ def _check(output: Path, journals: Sequence[Path], *, overwrite: bool) -> None:
         what = f"a report is no {output.suffix} file"
         mend = f"let its name end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, or name a folder"
         raise InputError(what, where=str(output), mend=mend)
-    if overwrite and any(output.resolve() in each.resolve().parents for each in journals):
-        what = "the folder holds a journal that is read"
-        raise InputError(what, where=str(output), mend="name a new folder")
-    check_target(output, overwrite=overwrite)
+    check_target(output, overwrite=overwrite, inputs=journals)
 
 
 def _write(
