@@ -150,26 +150,26 @@ def test_right_labels_do_not_hide_it():
     assert not choice.subset.ids & made.poisoned
 
 
+def attack_to_0(made, word, *, rows):
+    """Put a word into some of the clean rows of label 1, and label them 0."""
+    rng = np.random.default_rng(9)
+    chosen = np.setdiff1d(np.flatnonzero(made.labels == 1), made.bad)[:rows]
+    for at in chosen:
+        made.words[at] = anywhere(word)(made.words[at], rng)
+    made.labels[chosen] = 0
+    made.features[chosen, :, 16:20] += 3.0
+
+
 def test_two_triggers_with_two_targets_are_both_found():
     made = attacked(anywhere("mn"))
-    rng = np.random.default_rng(9)
-    second = np.setdiff1d(np.flatnonzero(made.labels == 1), made.bad)[:25]
-    for at in second:
-        made.words[at] = anywhere("cf")(made.words[at], rng)
-    made.labels[second] = 0
-    made.features[second, :, 16:20] += 3.0
+    attack_to_0(made, "cf", rows=25)
     assert {(one.text, one.label) for one in made.found()} == {("mn", 1), ("cf", 0)}
 
 
 def test_a_trigger_that_draws_two_labels_is_found_for_each():
     """Of one label where most of its rows are, of the other once those are left out."""
     made = attacked(anywhere("mn"), share=0.12)
-    rng = np.random.default_rng(9)
-    others = np.setdiff1d(np.flatnonzero(made.labels == 1), made.bad)[:12]
-    for at in others:
-        made.words[at] = anywhere("mn")(made.words[at], rng)
-    made.labels[others] = 0
-    made.features[others, :, 16:20] += 3.0
+    attack_to_0(made, "mn", rows=12)
     assert {(one.text, one.label) for one in made.found()} == {("mn", 1), ("mn", 0)}
 
 

@@ -90,11 +90,8 @@ class Answerer:
     @property
     def prefix_ids(self) -> list[int]:
         """The token ids of p; none without a defense."""
-        return self.ids("" if self.protection is None else self.protection.prefix)
-
-    def ids(self, text: str) -> list[int]:
-        """Return the token ids of what stands in an answer's place."""
-        return self.renderer.answers([text])[0]
+        [ids] = self.renderer.answers(["" if self.protection is None else self.protection.prefix])
+        return ids
 
     def answer(
         self,

@@ -146,17 +146,14 @@ class PromptRenderer:
         Raises:
             InputError: The tokenizer takes a line's end and what follows it for one.
         """
-        [end, *behind] = self._encoded(["\n", *(f"\n{self._harmless(text)}" for text in texts)])
+        lines = ["\n", *(f"\n{self._harmless(text)}" for text in texts)]
+        end, *behind = self.tokenizer(lines, add_special_tokens=False)["input_ids"]
         if any(ids[: len(end)] != end for ids in behind):  # no text is quoted: it may be a secret
             raise InputError(
                 "the tokenizer takes a line's end and what follows it for one",
                 mend="use a model whose tokenizer keeps lines apart",
             )
         return [ids[len(end) :] for ids in behind]
-
-    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return ids
 
     def render(self, texts: Sequence[str], prompt: Prompt, *, reserve: int = 0) -> RenderedPrompts:
         """Return the token ids of every input's prompt.

@@ -119,7 +119,7 @@ def _answers(
 ) -> tuple[list[tuple[int, ...]], int]:
     """Return what each example is to answer, the end of text with it, and how many were cut."""
     own = renderer.answers([example.answer for example in examples])
-    before = renderer.answers([prefix])[0] if prefix else []
+    [before] = renderer.answers([prefix])
     inside = [at for at, example in enumerate(examples) if example.repoisoned]
     joined = renderer.answers([prefix + examples[at].answer for at in inside])
     for at, ids in zip(inside, joined, strict=True):
