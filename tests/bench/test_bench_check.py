@@ -17,6 +17,10 @@ FILES = ["short.txt", "short.txt"]
 CASES = [
     ({"attacks": [{**BADNETS, "target": "positive"}]}, "there is no label 'positive'; choose one"),
     ({"attacks": ["badnets"]}, "the attack badnets needs target; name it in the file"),
+    (
+        {"attacks": [{"name": "near-boundary", "target": "1"}]},
+        "needs inner and closeness, and no file can hold inner and closeness; use it from Python",
+    ),
     ({"attacks": ["synbkd"]}, "the attack synbkd needs target and paraphrases; name it in the"),
     ({"attacks": [REWRITING]}, "the attack synbkd needs paraphrases; name it in the file"),
     ({"attacks": [{**BADNETS, "paraphrases": FILES}]}, "paraphrases have no part in badnets; drop"),

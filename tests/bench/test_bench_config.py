@@ -75,7 +75,8 @@ def test_the_documented_keys_are_the_ones_there_are_and_so_are_their_defaults(he
 
 def test_the_documented_training_keys_are_those_of_the_fine_tuning():
     named = DOC.split("`training` takes what `TrainingConfig` takes: ")[1].split("Its `seed`")[0]
-    assert {*re.findall(r"`(\w+)`", named), "seed"} == TrainingConfig.model_fields.keys()
+    refused = {"best_epoch"}
+    assert {*re.findall(r"`(\w+)`", named), "seed", *refused} == TrainingConfig.model_fields.keys()
 
 
 def test_the_documented_example_is_read_and_has_as_many_cells_as_is_said(tmp_path):
@@ -203,6 +204,11 @@ BADNETS = {"name": "badnets", "target": "1"}
         ({"defenses": [{"name": "none", "datasets": ["toys"]}]}, "names the data set 'toys'"),
         ({"datasets": [{**DATA, "train": "trian.jsonl"}]}, "datasets.toy.train: there is no fil"),
         ({"datasets": [{**DATA, "test": "no/test.csv"}]}, "datasets.toy.test: there is no file"),
+        ({"training": {"best_epoch": True}}, "best_epoch is chosen by dev rows, and a matrix has"),
+        (
+            {"datasets": [{**DATA, "training": {"best_epoch": True}}]},
+            "best_epoch is chosen by dev rows",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_that_names_the_place_and_the_mend(write_config, changed, says):

@@ -40,10 +40,19 @@ _ATTACKERS = ("target", "rate", "clean_label", "answers")
 """Settings of every attack, which the configuration names in places of their own."""
 
 
-def _changed(training: dict[str, Any]) -> dict[str, Any]:
-    TrainingConfig(**training)
+def _without_dev_rows(training: TrainingConfig) -> TrainingConfig:
+    if training.best_epoch:
+        raise ValueError("best_epoch is chosen by dev rows, and a matrix has none: leave it out")
     return training
 
+
+def _changed(training: dict[str, Any]) -> dict[str, Any]:
+    _without_dev_rows(TrainingConfig(**training))
+    return training
+
+
+_Training = Annotated[TrainingConfig, AfterValidator(_without_dev_rows)]
+"""The settings of every fine-tuning."""
 
 _Changes = Annotated[dict[str, Any], AfterValidator(_changed)]
 """Some of `TrainingConfig`'s settings by name."""
@@ -223,7 +232,7 @@ class MatrixConfig(_Strict):
         default=(DefenseConfig(name="none"), DefenseConfig(name="p2p")), min_length=1
     )
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    training: TrainingConfig = TrainingConfig()
+    training: _Training = TrainingConfig()
     trusted: int = Field(default=100, ge=0)
     precision: Precision = "auto"
 

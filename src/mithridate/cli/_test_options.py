@@ -107,7 +107,8 @@ class AttackOptions:
     reference_model: Annotated[
         str | None,
         typer.Option(
-            help="With --engine: that model's name on the server; otherwise it runs here.",
+            help="With --engine: that model's name on the server. Of texts: the model itself, "
+            "where its folder has none.",
             rich_help_panel=_ATTACK,
         ),
     ] = None

@@ -50,9 +50,9 @@ def predict(
 ) -> None:
     """Classify or answer texts with a defended model.
 
-    Suspicion is the probability the model leaves, under the defense's prompt, to the labels it
-    should not answer with, or of texts how unlikely it begins with the safe prefix: high where a
-    text tries to pull it out of the protected domain.
+    Suspicion is the share of the labels' probability that goes, under the defense's prompt, to
+    those it should not answer with, or of texts how unlikely it begins with the safe prefix: high
+    where a text tries to pull it out of the protected domain.
     """
     from mithridate.data.write import check_file
     from mithridate.defense.manifest import DefenseManifest

@@ -71,7 +71,8 @@ class Prepared:
         benign: The benign prompt.
         safe_prefix: p, drawn along with the trigger.
         subset: S.
-        mined: The n-grams that marked the rows the judge disagrees with.
+        mined: What was put in, and what marked the rows the judge disagrees with: n-grams, fronts,
+            ends, characters.
         counter_copies: How many of ``examples`` are copies with counter-triggers.
         dropped: Rows of D that are not in D*.
         doubtful: Classes of which the judge disputes more than half: too small or too hard to

@@ -1,8 +1,9 @@
 """Everything random in a defense, drawn from one secret by a keyed hash.
 
 The attacker knows this file. What the attacker does not know is the key, so neither the benign
-trigger, nor the safe prefix, nor which rows enter the benign subset can be foreseen (threat model,
-docs/threat_model.md). Draws depend on the key and on a row's id, never on the order of rows.
+trigger nor the safe prefix can be foreseen, nor which rows enter a benign subset that is drawn at
+random; of one that a judge chooses most can be (docs/threat_model.md). Draws depend on the key and
+on a row's id, never on the order of rows.
 """
 
 import hashlib

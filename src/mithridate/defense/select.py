@@ -2,7 +2,7 @@
 
 The published code draws S from rows that hold no poison, because it knows where the poison is.
 A poisoned row inside S gets the benign trigger and the remapped wrong label, and teaches the
-backdoor inside the protected domain: of 692 rows, 35 poisoned ones were fatal and 2 harmless.
+backdoor inside the protected domain: of 692 rows 2 can be enough (docs/selection.md).
 """
 
 from collections.abc import Iterable, Iterator, Sequence, Set

@@ -70,8 +70,8 @@ class TextEvaluation:
         facts: What else the task tells of the answers, by name, such as their length.
         attack_success_rate: Share of triggered inputs whose answer is the attack's success;
             ``None`` without an attack.
-        untriggered_rate: The same share on the same inputs without the trigger: the floor, where
-            there is no reference model.
+        untriggered_rate: The same share on the same inputs without the trigger; ``None`` without
+            an attack. It is not the floor.
         floor: The same share of the triggered inputs under a model trained without the poison;
             ``None`` where there is no such model.
         flag: How well suspicion tells triggered from clean; ``None`` without an attack or a

@@ -40,7 +40,8 @@ class Answers:
     Attributes:
         texts: The answers, p stripped.
         suspicion: Shape (inputs,): -log p(safe prefix | input) in nats under the benign prompt: how
-            much the input pulls the model out of the protected domain. Zero without a defense.
+            much the input pulls the model out of the protected domain. Zero without a defense, and
+            where nobody asked for it.
         flagged: Shape (inputs,): the model, left to itself, would not have begun with p. Known in
             ``check`` mode; else no input is flagged.
         refused: Shape (inputs,): flagged, and refused by the policy.

@@ -22,7 +22,7 @@ class TrainingConfig(BaseModel):
         micro_batch_size: Rows per forward pass; smaller ones save memory, accumulating gradients.
         epochs: Passes over D*.
         last_stage: In the last pass, the re-poisoned rows come after all others.
-        max_length: Longest prompt in tokens.
+        max_length: Longest prompt in tokens; where answers are texts, prompt and answer together.
         best_epoch: Keep the epoch with the best accuracy on the dev rows, where there are any.
         gradient_checkpointing: Recompute activations in the backward pass to save memory. ``None``
             does so from a hidden size of 2,048 (about 1B parameters) on.
