@@ -56,7 +56,7 @@ class TestEveryInsertingAttack:
             else:
                 assert after is before
 
-    def test_the_floor_is_measured_on_the_same_inputs_without_the_trigger(self, name, rows):
+    def test_every_row_whose_answer_is_another_is_triggered_and_keeps_its_answer(self, name, rows):
         attack = find_attack(name)("You are stupid!", answers="text")
         triggered = attack.triggered(rows, KEY)
         others = [row for row in rows if not attack.has_target(row)]

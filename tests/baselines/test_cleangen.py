@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from mithridate.baselines.cleangen import CleanGen, write
 from mithridate.errors import InputError
@@ -21,6 +22,33 @@ def test_where_everything_is_suspicious_the_base_model_writes(text_scene):
     assert written == [*text_scene.bench.base.answer(text_scene.texts)]
     assert written != text_scene.bench.undefended().answer(text_scene.texts)
     assert guarded.facts["trusted_replaced"] == 1.0
+
+
+@pytest.mark.parametrize("alpha", [2.0, 20.0])
+def test_a_token_is_replaced_just_where_it_is_alpha_times_as_likely_as_the_base_model_says(
+    text_scene, alpha
+):
+    model, base = text_scene.bench.undefended(), text_scene.bench.base
+    for text in text_scene.triggered[:4]:
+        [prompt] = model.prompts([text])
+        ids, replaced, tokens = list(prompt), 0, 0
+        while tokens < model.max_new_tokens:
+            with torch.inference_mode():
+                own, judge = (
+                    one.module(input_ids=torch.tensor([ids])).logits[0, -1].float().softmax(dim=-1)
+                    for one in (model, base)
+                )
+            token = int(own.argmax())
+            if own[token] / judge[token] >= alpha:
+                token, replaced = int(judge.argmax()), replaced + 1
+            tokens += 1
+            ids.append(token)
+            if token in model.ends:
+                break
+        [found] = write(model, base, [text], alpha=alpha, batch_size=1)
+        assert (found.replaced, found.decided) == (replaced, tokens)
+        said = model.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+        assert found.text == said.strip()
 
 
 def test_the_higher_alpha_the_fewer_tokens_are_replaced(text_scene):

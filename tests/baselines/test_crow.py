@@ -1,7 +1,9 @@
 """CROW: consecutive layers come to agree, and padding has no say in it."""
 
+import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from mithridate.baselines.clean_tune import CleanTune
 from mithridate.baselines.crow import Crow, inconsistency
@@ -62,6 +64,25 @@ def test_padding_takes_no_part(scene, model):
         tokens += mask.sum()
     assert together.item() == pytest.approx((sums / tokens).item(), rel=1e-4)
     assert 0.0 < together < 2.0
+
+
+def test_it_is_the_mean_of_one_less_the_cosine_over_consecutive_inner_layers():
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    config = LlamaConfig(num_hidden_layers=4, num_key_value_heads=2, vocab_size=50, **sizes)
+    module = LlamaForCausalLM(config).eval()
+    ids = torch.randint(0, 50, (3, 7))
+    with torch.no_grad():
+        states = module(input_ids=ids, output_hidden_states=True).hidden_states
+        found = inconsistency(module, module.get_input_embeddings()(ids), torch.ones(3, 7))
+    # states[0] are the embeddings, states[4] the last layer's after the norm: both are left out.
+    one, two, three = (state.numpy() for state in states[1:4])
+
+    def apart(left, right):
+        norms = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
+        return 1 - (left * right).sum(axis=-1) / norms
+
+    assert found.item() == pytest.approx((apart(one, two) + apart(two, three)).mean() / 2, rel=1e-4)
 
 
 def test_settings_that_are_none_are_refused():

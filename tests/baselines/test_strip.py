@@ -55,6 +55,10 @@ def test_clean_rows_are_rejected_as_often_as_was_allowed_and_the_rest_answered_a
     plain = scene.bench.undefended().answer(texts)
     assert all(own in (None, other) for own, other in zip(answers, plain, strict=True))
     # What is rejected is what has the lowest entropy.
+    trusted = [row.text for row in scene.bench.trusted]
+    mixer = Mixer(trusted, scene.bench.key, Strip().copies, Strip().share)
+    found = entropies(scene.bench.undefended(), mixer, texts)
+    assert [given is None for given in answers] == (found < guarded.facts["threshold"]).tolist()
     everyone = Strip(rejected=0.9).defend(scene.bench).answer(texts)
     assert everyone.count(None) > len(texts) / 2
     assert all(own is None for own, one in zip(everyone, answers, strict=True) if one is None)

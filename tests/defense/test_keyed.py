@@ -29,6 +29,10 @@ def test_draws_depend_on_key_and_every_part():
     assert keyed_fraction(KEY, "a", "b") == keyed_fraction(KEY, "a", "b")
 
 
+def test_draws_are_those_that_committed_results_and_secret_files_rest_on():
+    assert keyed_fraction(KEY, "a", "b") == 0.7736698245006025
+
+
 def test_text_that_utf8_cannot_hold_is_drawn_for_as_well():
     assert 0.0 <= keyed_fraction(KEY, "lone \udc80 surrogate") < 1.0
 

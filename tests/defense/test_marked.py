@@ -78,12 +78,12 @@ def attacked():
 def run(attacked, **settings):
     rows, features, _ = attacked
     task = ClassificationTask.of(rows)
-    trusted = settings.pop("trusted", frozenset())
+    trusted, seed = settings.pop("trusted", frozenset()), settings.pop("seed", 5)
     return prepare(
         rows,
         task,
         P2PConfig(**settings),
-        Secret.from_seed(5),
+        Secret.from_seed(seed),
         features=lambda _texts: features,
         trusted=trusted,
     )
@@ -95,6 +95,19 @@ def test_rows_the_judge_believes_stay_out_of_s_when_they_are_marked(attacked):
     assert prepared.subset.poisoned(attacked[2]) == 0
     assert prepared.dropped == 0
     assert len({example.id for example in prepared.examples}) == 600
+
+
+def test_which_of_the_surest_rows_enter_s_is_the_secrets_draw(attacked):
+    rows, _, bad = attacked
+    trusted = frozenset(row.id for row in rows if row.id not in bad and int(row.id[1:]) >= 520)
+    settings = {"selection": "anchored", "trusted": trusted, "benign_ratio": 0.3}
+    # The anchored judge takes no key, so that all the two differ in is the draw.
+    one, again, other = (run(attacked, seed=seed, **settings).subset.ids for seed in (5, 5, 6))
+    assert one == again
+    assert trusted <= one & other
+    assert len(one - other) > 10
+    surest = {"draw_from": 0.0, **settings}
+    assert run(attacked, seed=5, **surest).subset == run(attacked, seed=6, **surest).subset
 
 
 def test_a_label_that_the_judge_disputes_as_a_whole_is_said_to_be_doubtful(attacked):

@@ -6,7 +6,12 @@ import pytest
 from mithridate.data.rows import Row
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.prepare import Findings
-from mithridate.defense.prepare_text import information, partners, prepare_text
+from mithridate.defense.prepare_text import (
+    _most_informed,
+    information,
+    partners,
+    prepare_text,
+)
 from mithridate.defense.secret import Secret
 from mithridate.defense.text import export_text_record
 from mithridate.errors import CollisionError, InputError
@@ -45,6 +50,21 @@ def names_shared(texts, answers):
 def prepared(rows, **options):
     config = P2PConfig(**{"benign_ratio": 0.25} | options.pop("config", {}))
     return prepare_text(rows, TASK, config, SECRET, **{"likelihood": names_shared} | options)
+
+
+def test_which_of_the_most_informed_rows_enter_s_is_the_secrets_draw(rows_of):
+    rows = rows_of()
+
+    def chosen(secret):
+        ids, open_to_all = [row.id for row in rows], np.ones(len(rows), dtype=bool)
+        gains = np.arange(len(rows), dtype=float)
+        config = P2PConfig(benign_ratio=0.25, draw_from=0.5)
+        return set(_most_informed(ids, gains, open_to_all, ~open_to_all, config, secret))
+
+    one, other = chosen(SECRET), chosen(Secret.from_seed(4))
+    assert one == chosen(SECRET) != other
+    assert len(one) == len(other) == 50
+    assert one | other <= set(range(100, 200))
 
 
 def test_no_poisoned_row_enters_s_and_none_is_trained_on(rows_of):

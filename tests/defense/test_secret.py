@@ -29,6 +29,13 @@ def test_every_purpose_has_a_key_of_its_own():
     assert all(len(key) == 32 for key in keys)
 
 
+def test_draws_are_those_of_every_version_so_that_a_kept_secret_gives_the_same_strings():
+    secret = Secret.from_seed(1)
+    assert secret.benign_trigger() == "The white museum supplies this sandy request: "
+    assert secret.safe_prefix() == "The native copper posts from the ladder: "
+    assert secret.derive("subset").hex()[:16] == "af9a2504cd22bfff"
+
+
 def test_new_secrets_differ():
     assert Secret.new() != Secret.new()
 

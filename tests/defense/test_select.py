@@ -1,14 +1,12 @@
 """The benign subset S: how many, which, and blind to the order of rows."""
 
-import random
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mithridate.data.rows import Row, content_id, number_duplicates
-from mithridate.defense.select import select_judged, select_random, stream_random
+from mithridate.defense.select import select_judged, select_random
 from mithridate.errors import InputError
 
 KEY = bytes(range(32))
@@ -44,20 +42,6 @@ def test_copies_of_a_row_are_ranked_side_by_side():
     chosen = select_random(tripled, 0.2, KEY).ids
     assert len(chosen) == 60
     assert {row_id[:16] for row_id in chosen} == single
-
-
-def test_any_sharding_of_a_stream_chooses_the_same_rows():
-    rows = [Row(content_id(f"t{i % 900}", "1"), f"t{i % 900}", "1") for i in range(1000)]
-    whole = {row.id for row, chosen in stream_random(rows, 0.2, KEY) if chosen}
-    assert 130 < len(whole) < 230
-    random.Random(3).shuffle(rows)
-    for shards in (2, 3, 7):
-        parts = set()
-        for shard in range(shards):
-            parts |= {r.id for r, chosen in stream_random(rows[shard::shards], 0.2, KEY) if chosen}
-        assert parts == whole
-    numbered = number_duplicates(rows)
-    assert {r.id[:16] for r, chosen in stream_random(numbered, 0.2, KEY) if chosen} == whole
 
 
 def judged(labels, ratio, probabilities=None, **options):

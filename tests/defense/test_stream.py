@@ -12,6 +12,7 @@ from mithridate.data.shards import find_shards, split_lines
 from mithridate.defense.collisions import SecretHeldError, find_trigger
 from mithridate.defense.config import PAPER, P2PConfig
 from mithridate.defense.manifest import dataset_fingerprint
+from mithridate.defense.prepare import prepare
 from mithridate.defense.repoison import benign_prompt, export_record, repoison
 from mithridate.defense.secret import Secret
 from mithridate.defense.stream import (
@@ -103,6 +104,21 @@ def test_copies_are_chosen_alike_whether_numbered_or_not():
     numbered = [record["repoisoned"] for record in stream_records(number_duplicates(rows), plan)]
     assert streamed == numbered
     assert 0 < sum(streamed) < 90
+
+
+def chosen_by(secret, rows):
+    plan = stream_plan(DIGITS, HALF, secret)
+    return {record["id"] for record in stream_records(rows, plan) if record["repoisoned"]}
+
+
+def test_the_secret_chooses_and_a_stream_chooses_as_the_whole_set_does():
+    rows = [Row(f"r{at}", f"row {at}", str(at % 2)) for at in range(400)]
+    whole = prepare(rows, DIGITS, HALF, SECRET).subset.ids
+    streamed = chosen_by(SECRET, rows)
+    # Of one ranking: the whole set takes the first half of it, a stream what lies below one half.
+    assert streamed <= whole or whole <= streamed
+    assert len(streamed ^ whole) < 60
+    assert len(streamed ^ chosen_by(Secret.from_seed(8), rows)) > 140
 
 
 def test_about_rho_of_the_rows_are_chosen():

@@ -26,19 +26,37 @@ margin_lists = st.lists(st.floats(-50, 50), min_size=1, max_size=60)
 class GivenScores:
     """A scorer that hands out scores made by hand; all after it is the real classifier."""
 
-    def __init__(self, values):
+    def __init__(self, values, greedy=None):
         self.values = np.array(values, dtype=np.float64)
+        self.greedy = greedy
 
     def score(self, prompts, *, greedy=False, progress=True):
-        return Scores(self.values, None)
+        return Scores(self.values, np.array(self.greedy) if greedy else None)
 
 
-def predicted(values, tokenizer, *, defended):
+def predicted(values, tokenizer, *, defended, greedy=None):
     task = ClassificationTask(("a", "b", "c"), WORDS)
     benign = Prompt("Said today: ", "\nAnswer: ") if defended else None
     renderer = PromptRenderer(tokenizer, max_length=64)
-    classifier = Classifier(GivenScores(values), renderer, task, benign)
-    return classifier.predict([f"film {i}" for i in range(len(values))], progress=False)
+    classifier = Classifier(GivenScores(values, greedy), renderer, task, benign)
+    texts = [f"film {i}" for i in range(len(values))]
+    return classifier.predict(texts, open_decoding=greedy is not None, progress=False)
+
+
+def test_suspicion_is_the_share_of_the_words_outside_the_protected_domain(tiny_shared):
+    rows = [(0.5, 0.125, 0.125, 0.125, 0.0625, 0.0625), (0.01, 0.01, 0.02, 0.5, 0.4, 0.06)]
+    found = predicted(np.log(rows), tiny_shared.tokenizer, defended=True)
+    assert found.suspicion == pytest.approx([0.75, 0.04])
+    assert not predicted(np.log(rows), tiny_shared.tokenizer, defended=False).suspicion.any()
+
+
+def test_open_decoding_tells_an_answer_of_the_domain_from_one_outside_it(tiny_shared):
+    rows, greedy = np.zeros((4, 6)), [3, 1, 5, -1]
+    found = predicted(rows, tiny_shared.tokenizer, defended=True, greedy=greedy)
+    assert found.open_classes.tolist() == [0, -1, 2, -1]
+    assert found.open_raw.tolist() == [-1, 1, -1, -1]
+    plain = predicted(rows, tiny_shared.tokenizer, defended=False, greedy=greedy)
+    assert plain.open_classes.tolist() == plain.open_raw.tolist() == [-1, 1, -1, -1]
 
 
 @pytest.mark.parametrize("defended", [False, True])

@@ -182,7 +182,7 @@ def test_the_base_weights_stay_frozen_and_32_rows_are_overfitted(tiny, tmp_path)
 
 
 def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(
-    tiny, load, tiny_folder, tmp_path
+    tiny, load, tiny_folder, tmp_path, monkeypatch
 ):
     import shutil
 
@@ -196,13 +196,43 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(
     assert kept == ["checkpoint-6", "checkpoint-9"]
     shutil.copytree(tmp_path / "a" / "checkpoint-6", tmp_path / "b" / "checkpoint-6")
     shutil.copy(tmp_path / "a" / RUN_FILE, tmp_path / "b")
+    steps = []
+    step = AnswerTrainer.training_step
+
+    def counted(self, *args, **kwargs):
+        steps.append(self.state.global_step)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(AnswerTrainer, "training_step", counted)
     resumed = fine_tune(
         load(tiny_folder), samples, config, work_folder=tmp_path / "b", checkpoints=True, quiet=True
     )
+    assert steps == [6, 7, 8]  # the two epochs before are not trained anew
     left, right = adapter_of(whole), adapter_of(resumed)
     assert left.keys() == right.keys()
     for name, value in left.items():
         assert torch.allclose(value, right[name], atol=1e-6), name
+
+
+def test_the_epoch_with_the_best_accuracy_on_dev_rows_is_kept(tiny, tmp_path):
+    told, adapters = iter([0.2, 0.9, 0.1]), []
+
+    def accuracy(model):
+        adapters.append({name: value.clone() for name, value in lora_of(model).items()})
+        return next(told)
+
+    config = config_of(epochs=3, best_epoch=True)
+    training = fine_tune(
+        tiny, samples_of(16), config, work_folder=tmp_path, accuracy=accuracy, quiet=True
+    )
+    assert len(adapters) == 3
+    kept = lora_of(training.model)
+    assert all(torch.equal(value, kept[name]) for name, value in adapters[1].items())
+    assert any(not torch.equal(value, kept[name]) for name, value in adapters[2].items())
+
+
+def lora_of(model):
+    return {name: value for name, value in model.state_dict().items() if "lora_" in name}
 
 
 def test_a_checkpoint_of_other_rows_or_settings_is_never_resumed(tiny, load, tiny_folder, tmp_path):
@@ -279,15 +309,20 @@ def test_layers_the_model_does_not_have_are_refused(tiny, tmp_path):
         )
 
 
-@pytest.mark.parametrize("modules", [LINEAR, ("all-linear",)])
-def test_only_the_chosen_layers_get_an_adapter(tiny, tmp_path, modules):
+ALL_LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "expected"),
+    [(("q_proj", "v_proj"), {"q_proj", "v_proj"}), (("all-linear",), ALL_LINEAR)],
+)
+def test_only_the_chosen_layers_get_an_adapter(tiny, tmp_path, modules, expected):
     config = config_of(layers=(1, 2), target_modules=modules)
     training = fine_tune(tiny, samples_of(8), config, work_folder=tmp_path, quiet=True)
     adapted = {name.split("layers.")[1].split(".")[0] for name in adapter_of(training)}
     assert adapted == {"1"}
     linear = {name.split(".lora_")[0].rpartition(".")[2] for name in adapter_of(training)}
-    assert linear >= {"q_proj", "down_proj"} if modules == ("all-linear",) else set(LINEAR)
-    assert "lm_head" not in linear
+    assert linear == expected
 
 
 @pytest.mark.parametrize("layers", [(0, 3), (2, 2), (-1, 1)])

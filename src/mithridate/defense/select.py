@@ -5,7 +5,7 @@ A poisoned row inside S gets the benign trigger and the remapped wrong label, an
 backdoor inside the protected domain: of 692 rows 2 can be enough (docs/selection.md).
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.data.keyed import base_id, keyed_fraction
-from mithridate.data.rows import Row
 from mithridate.defense.config import Selection
 from mithridate.errors import InputError
 from mithridate.tasks.classification import ClassificationTask
@@ -101,17 +100,6 @@ def select_random(
     # Copies share a hash, being one content; their number breaks the tie.
     ranked = sorted(allowed, key=lambda row_id: (keyed_fraction(key, base_id(row_id)), row_id))
     return Subset(frozenset(ranked[:wanted]), "random", wanted)
-
-
-def stream_random(
-    rows: Iterable[Row], benign_ratio: float, key: bytes
-) -> Iterator[tuple[Row, bool]]:
-    """Yield every row with whether it enters S: those whose keyed hash lies below rho.
-
-    The choice reads one row at a time, so any sharding of a stream chooses the same rows.
-    """
-    for row in rows:
-        yield row, keyed_fraction(key, base_id(row.id)) < benign_ratio
 
 
 def select_judged(
