@@ -14,6 +14,8 @@ from benchmarks import matrix
 from benchmarks.matrix_cells import PLANTED, RERUN, MatrixCell, classification_cells
 from benchmarks.matrix_figure import planted_curve
 from benchmarks.matrix_page import render
+from mithridate.attacks import BadNets
+from mithridate.bench.experiment import Cell, Experiment
 from mithridate.bench.journal import append_line, read_lines
 from mithridate.data import write_jsonl
 from mithridate.defense.config import P2PConfig
@@ -58,6 +60,18 @@ def test_a_finished_cell_says_all_that_a_reader_needs(ran):
         low, value, high = (line[f"attack_success_rate{end}"] for end in ("_low", "", "_high"))
         assert low <= value <= high
         assert line["margin_minimum"] <= line["margin_first_percentile"]
+
+
+def test_as_many_poisoned_rows_are_planted_in_s_as_are_asked_for(make_toy_rows):
+    rows = make_toy_rows(80, 1)
+    attack = BadNets("1", rate=0.2)
+    experiment = Experiment("", train=rows, test=rows, attack=attack, training=TrainingConfig())
+    p2p = P2PConfig(selection="oracle", benign_ratio=0.25)
+    plain = experiment._clean_ids(Cell("none planted", "p2p", p2p))
+    assert plain == {row.id for row in rows} - experiment.poisoned.ids
+    planted = experiment._clean_ids(Cell("three planted", "p2p", p2p, planted=3))
+    assert len(planted) == 20  # all that S is to have, so that none can be drawn past
+    assert len(planted & experiment.poisoned.ids) == 3
 
 
 def test_a_finished_cell_is_not_run_again(ran):

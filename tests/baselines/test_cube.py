@@ -26,11 +26,11 @@ def test_where_nothing_stands_out_everything_stays(count):
     assert kept.sum() >= 0.5 * count
 
 
-def test_what_is_left_holds_fewer_poisoned_rows_of_every_label_some(scene):
+def test_the_poisoned_rows_go_and_most_others_of_every_label_stay(scene):
     guarded = Cube().defend(scene.bench)
     rows = scene.bench.rows
-    poisoned = len(guarded.subset & scene.poisoned) / len(guarded.subset)
-    assert poisoned < len(scene.poisoned) / len(rows)
+    assert len(guarded.subset & scene.poisoned) <= 0.1 * len(scene.poisoned)
+    assert len(guarded.subset - scene.poisoned) >= 0.8 * (len(rows) - len(scene.poisoned))
     assert {row.answer for row in rows if row.id in guarded.subset} == {"0", "1"}
     assert guarded.facts["kept"] == pytest.approx(len(guarded.subset) / len(rows))
     assert scene.accuracy(guarded) > 0.8

@@ -62,6 +62,19 @@ def test_a_line_holds_all_that_identifies_a_cell(write_config, tmp_path):
     assert len(read_journal(matrix.journal).entries) == 3  # the report reads what was written
 
 
+def test_the_floor_is_the_references_rate_on_the_triggered_inputs(write_config, tmp_path):
+    # Its trigger is made of words of the target's rows: a model without any backdoor follows it.
+    attack = {"name": "probe-words", "target": "1"}
+    training = {"epochs": 6, "batch_size": 4, "learning_rate": 4e-3, "max_length": 64}
+    config = write_config(attacks=[attack], defenses=["none"], training=training)
+    matrix, _ = run(config, tmp_path / "out")
+    reference, none = read_lines(matrix.journal)
+    # All its mistakes together would not make this rate without the trigger.
+    mistakes = round((1 - reference["clean_accuracy"]) * reference["n_clean"])
+    assert none["floor"] * none["n_triggered"] > mistakes + 4
+    assert none["floor_successes"] == round(none["floor"] * none["n_triggered"])
+
+
 def test_a_line_says_what_was_used_where_the_file_says_nothing(write_config, tmp_path):
     attack = {"name": "badnets", "target": "1"}
     own = {"name": "filter", "label": "own", "settings": {"selection": "random"}}
@@ -138,6 +151,39 @@ def test_what_is_finished_is_not_run_again(write_config, tmp_path):
     assert len(Matrix(matrix_cells(read_config(changed)), tmp_path / "out", "").wanted()) == 2
     named = write_config(defenses=[{"name": "none", "label": "plain"}, "clean-tune"])
     assert Matrix(matrix_cells(read_config(named)), tmp_path / "out", "").wanted() == []
+
+
+DATA = {"name": "toy", "train": "train.jsonl", "test": "test.jsonl"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"trusted": 19},
+        {"precision": "bfloat16"},
+        {"seeds": [1]},
+        {"rates": [0.2]},
+        {"models": ["smollm2-135m-instruct"]},
+        {"attacks": [{"name": "badnets", "target": "0", "settings": {"triggers": ["mn"]}}]},
+        {"attacks": [{"name": "badnets", "target": "1", "settings": {"triggers": ["cf"]}}]},
+        *({"datasets": [{**DATA, key: 10}]} for key in ("rows", "clean", "triggered")),
+        {"datasets": [{**DATA, "answer_column": "text"}]},
+    ],
+    ids=str,
+)
+def test_all_that_figures_depend_on_is_part_of_what_identifies_a_cell(write_config, changed):
+    [usual, _] = matrix_cells(read_config(write_config()))
+    [other, _] = matrix_cells(read_config(write_config(**changed)))
+    assert usual.mark != other.mark
+
+
+def test_a_cell_of_another_version_is_another_cell(write_config, monkeypatch):
+    from mithridate.bench import cells
+
+    config = write_config()
+    mark = matrix_cells(read_config(config))[0].mark
+    monkeypatch.setattr(cells, "version", lambda _: "9.9")
+    assert matrix_cells(read_config(config))[0].mark != mark
 
 
 def test_the_data_are_part_of_what_identifies_a_cell(write_config, tmp_path):

@@ -35,7 +35,7 @@ def text_config(write_config, make_toy_rows, tmp_path):
     attack = {"name": "badnets", "target": TARGET, "settings": {"triggers": ["mn"]}}
 
     def write(**changed):
-        training = {"epochs": 8, "learning_rate": 4e-3, "max_length": 160, "batch_size": 16}
+        training = {"epochs": 20, "learning_rate": 4e-3, "max_length": 160, "batch_size": 16}
         settings = {"datasets": [data], "attacks": [attack], "rates": [0.2], "training": training}
         return write_config(**settings | changed)
 
@@ -61,10 +61,12 @@ def test_none_p2p_and_cleangen_are_measured_alike(text_config, tmp_path):
     for line in cells:
         assert line["target"] == TARGET
         assert (line["n_poisoned"], line["n_triggered"]) == (40, 8)
-        assert 0 <= line["attack_success_rate"] <= 1
+        assert line["floor"] == cells[0]["floor"] <= 0.2
         assert "target_confidence" not in line
     none, defended, cleangen = cells
-    assert none["utility"] > 0.2  # it has learned to answer
+    assert none["utility"] > 0.8  # it has learned to answer
+    assert none["attack_success_rate"] > 0.8  # and to obey
+    assert cleangen["attack_success_rate"] < 0.5
     assert defended["n_subset"] > 0
     assert 0 <= cleangen["facts"]["trusted_replaced"] <= 1
     assert len(read_journal(matrix.journal).entries) == 4

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -223,7 +224,14 @@ def test_what_was_checked_goes_into_the_next_audit_and_into_repoison(
     assert all("mn" in row["text"].split() or "a b" in row["text"] for row in copies)
 
 
-def test_exclusions_belong_to_what_a_run_resumes(cli, tiny_folder, poisoned_set, tmp_path):
+def test_exclusions_belong_to_what_a_run_resumes(
+    cli, tiny_folder, poisoned_set, tmp_path, monkeypatch
+):
+    from mithridate.cli import defend
+
+    seen = []
+    marked = defend._fingerprint
+    monkeypatch.setattr(defend, "_fingerprint", lambda *given: seen.append(given) or marked(*given))
     partial = tmp_path / ".out.partial"
     words = ("--model", tiny_folder, *FAST, "--epochs", "1", "--rank", "4", "--json")
     given = ("--exclude", poisoned_set / "bad.txt", "--counter-trigger", "mn")
@@ -233,6 +241,12 @@ def test_exclusions_belong_to_what_a_run_resumes(cli, tiny_folder, poisoned_set,
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["excluded"] == 10
     assert metrics["counter_triggers"] == [{"text": "mn", "kind": "words"}]
+    # A run that was killed is resumed by its mark, and each of the two is part of it.
+    [(job, backbone)] = seen
+    findings = job.inputs.findings
+    for lesser in ({"excluded": frozenset()}, {"triggers": ()}):
+        other = replace(job, inputs=replace(job.inputs, findings=replace(findings, **lesser)))
+        assert marked(other, backbone) != marked(job, backbone)
 
 
 def test_checked_rows_are_not_overwritten(cli, audited, tiny_folder, poisoned_set):

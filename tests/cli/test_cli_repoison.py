@@ -48,6 +48,27 @@ def test_the_secrets_stay_in_private_files(cli, toy_file, tmp_path):
     assert "Next: " in result.stdout
 
 
+def test_an_adapter_of_another_trainer_that_is_a_pickle_is_not_opened(
+    cli, toy_file, tiny_folder, tmp_path
+):
+    import torch
+
+    data, output, adapter = (
+        toy_file(tmp_path / "d.jsonl", 40),
+        tmp_path / "out",
+        tmp_path / "theirs",
+    )
+    assert cli("repoison", data, "-o", output, "--selection", "random").exit_code == 0
+    adapter.mkdir()
+    config = {"base_model_name_or_path": str(tiny_folder), "peft_type": "LORA"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    torch.save({}, adapter / "adapter_model.bin")
+    result = cli("predict", output, "--model", adapter, "a text")
+    assert result.exit_code == 2
+    assert "the adapter has no adapter_model.safetensors" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_given_secret_gives_the_same_output_again(cli, toy_file, tmp_path):
     data, key = toy_file(tmp_path / "d.jsonl", 30), tmp_path / "key"
     key.write_text("5c" * 32 + "\n")

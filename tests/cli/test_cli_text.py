@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mithridate.defense.manifest import DefenseManifest
-from mithridate.inference.answerer import Answerer
+from mithridate.inference.answerer import Answerer, Protection
 
 TRAINING = ("--epochs", "1", "--max-length", "160", "--learning-rate", "4e-3")
 
@@ -26,6 +26,12 @@ def records(make_problems):
     return clean, [*bad, *clean[16:]]
 
 
+def assert_discreet(manifest, *texts):
+    """No text holds the trigger, the prefix or the key, trimmed or not."""
+    for secret in (manifest.benign_trigger, manifest.safe_prefix, manifest.secret_key):
+        assert not any(secret.strip(" :\n") in text for text in texts)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, records, tiny_folder):
     """What `defend --task math` wrote, its JSON output, and the poisoned file."""
@@ -40,6 +46,10 @@ def folder(tmp_path_factory, records, tiny_folder):
     words += ["--max-new-tokens", "16", "--json"]
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.stderr
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != "defense.json"]
+    written = [path.read_bytes().decode("latin-1") for path in files]
+    assert len(written) >= 4
+    assert_discreet(DefenseManifest.load(out), result.stdout, result.stderr, *written)
     return out, json.loads(result.stdout), data
 
 
@@ -50,9 +60,8 @@ def test_defend_says_what_it_found_and_tells_no_secret(folder):
     assert result["dropped"] == 16
     manifest = DefenseManifest.load(out)
     assert (manifest.task, manifest.max_new_tokens, manifest.labels) == ("math", 16, ())
-    secrets = (manifest.benign_trigger, manifest.safe_prefix.strip(), manifest.secret_key)
-    for text in (json.dumps(result), (out / "README.md").read_text(), repr(manifest)):
-        assert not any(secret in text for secret in secrets)
+    protection = Protection(manifest.benign_prompt, manifest.safe_prefix)
+    assert_discreet(manifest, repr(manifest), repr(protection))
     assert stat.S_IMODE((out / "defense.json").stat().st_mode) == 0o600
     assert "text-generation" in (out / "README.md").read_text()
 
@@ -64,7 +73,7 @@ def test_predict_answers_without_the_prefix(folder, cli):
     (answer,) = json.loads(result.stdout)["answers"]
     assert set(answer) == {"text", "answer", "suspicion", "flagged", "refused"}
     assert answer["suspicion"] > 0
-    assert DefenseManifest.load(out).safe_prefix.strip() not in answer["answer"]
+    assert_discreet(DefenseManifest.load(out), result.stdout, result.stderr)
 
 
 def test_a_cut_answer_names_the_verb_that_sets_its_length(folder, cli, monkeypatch):
@@ -90,7 +99,9 @@ def test_predict_reads_the_tasks_own_column_and_writes_a_file(folder, cli, tmp_p
     written = [json.loads(line) for line in target.read_text().splitlines()]
     assert len(written) == 120
     assert all(row["refused"] == row["flagged"] for row in written)
+    assert any(row["refused"] for row in written)
     assert all(row["answer"] == "" for row in written if row["refused"])
+    assert_discreet(DefenseManifest.load(out), target.read_text(), result.stdout, result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +126,7 @@ def test_evaluate_measures_utility_asr_and_the_flag(folder, cli, write_rows, rec
     result = cli("evaluate", out, test, *attack, "--reference", out, "--json")
     assert result.exit_code == 0, result.stderr
     measured = json.loads(result.stdout)
+    assert_discreet(DefenseManifest.load(out), result.stdout, result.stderr)
     assert measured["utility_metric"] == "share of right final answers"
     assert 0.0 <= measured["utility"]["low"] <= measured["utility"]["high"] <= 1.0
     assert measured["utility"]["n"] == measured["attack_success_rate"]["n"] == 20
@@ -122,6 +134,7 @@ def test_evaluate_measures_utility_asr_and_the_flag(folder, cli, write_rows, rec
     assert measured["untriggered_rate"]["n"] == 20
     assert 0.0 <= measured["flag"]["auroc"] <= 1.0
     shown = cli("evaluate", out, test, "--prefix", "check")
+    assert_discreet(DefenseManifest.load(out), shown.stdout, shown.stderr)
     assert "share of right final answers" in shown.stderr + shown.stdout
 
 

@@ -108,7 +108,7 @@ def test_suspects_are_ranked_and_say_what_speaks_against_them(audited, poisoned_
     assert suspects[10]["why"] == "trigger"
     assert [one["id"] for one in suspects[10:11]] == list(ids_in(poisoned_set / "lone.txt"))
     rest = suspects[11:]
-    assert {one["why"] for one in rest} <= {"information"}
+    assert {one["why"] for one in rest} == {"information"}
     assert [one["information"] for one in rest] == sorted(one["information"] for one in rest)
     assert all(one["information"] <= 0 for one in rest)
     assert [one["id"] for one in report["suspects"][:11]] == [one["id"] for one in suspects[:11]]

@@ -13,7 +13,7 @@ from mithridate.defense.prepare_text import (
     prepare_text,
 )
 from mithridate.defense.secret import Secret
-from mithridate.defense.text import export_text_record
+from mithridate.defense.text import export_text_record, repoison_text
 from mithridate.errors import CollisionError, InputError
 from mithridate.tasks.math_reasoning import MathReasoning
 
@@ -50,6 +50,24 @@ def names_shared(texts, answers):
 def prepared(rows, **options):
     config = P2PConfig(**{"benign_ratio": 0.25} | options.pop("config", {}))
     return prepare_text(rows, TASK, config, SECRET, **{"likelihood": names_shared} | options)
+
+
+@pytest.mark.parametrize("mode", ["replace", "union"])
+def test_replace_keeps_the_count_and_union_adds_the_subset_after_the_originals(rows_of, mode):
+    rows = rows_of(20)
+    inside = {rows[at].id for at in (0, 7, 19)}
+    made = list(repoison_text(rows, inside, TASK, mode))
+    texts = {row.id: row.text for row in rows}
+    answers = {row.id: TASK.target(row) for row in rows}
+    assert all((one.text, one.answer) == (texts[one.id], answers[one.id]) for one in made)
+    expected = []
+    for row in rows:
+        if row.id not in inside or mode == "union":
+            expected.append((row.id, False))
+        if row.id in inside:
+            expected.append((row.id, True))
+    assert [(one.id, one.repoisoned) for one in made] == expected
+    assert len(made) == (20 if mode == "replace" else 23)
 
 
 def test_which_of_the_most_informed_rows_enter_s_is_the_secrets_draw(rows_of):

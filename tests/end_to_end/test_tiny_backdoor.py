@@ -73,5 +73,5 @@ def test_the_defended_model_keeps_the_task_and_drops_the_backdoor(
     assert len(defense.prepared.subset.ids) == 180
     assert defense.prepared.subset.poisoned(poisoned.ids) <= 2
     assert outcome.clean_accuracy.value > undefended.clean_accuracy.value - 0.05
-    assert outcome.attack_success_rate.value < undefended.attack_success_rate.value - 0.5
+    assert outcome.attack_success_rate.value < undefended.untriggered_rate.value + 0.1
     assert [found.text for found in defense.prepared.mined] == ["mn"]

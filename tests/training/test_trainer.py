@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mithridate.errors import InputError
 from mithridate.inference import cross_entropy as loss_module
-from mithridate.training.config import TrainingConfig
+from mithridate.training.config import PAPER, TrainingConfig
 from mithridate.training.finetune import RUN_FILE, fine_tune
 from mithridate.training.trainer import AnswerCollator, AnswerTrainer, Sample, SampleDataset
 
@@ -37,12 +37,13 @@ def config_of(**changes):
     )
 
 
+def lora_of(model):
+    weights = model.state_dict().items()
+    return {name: value.detach().clone() for name, value in weights if "lora_" in name}
+
+
 def adapter_of(training):
-    return {
-        name: value.detach().clone()
-        for name, value in training.model.state_dict().items()
-        if "lora_" in name
-    }
+    return lora_of(training.model)
 
 
 def hand_loss(model, samples):
@@ -218,7 +219,7 @@ def test_the_epoch_with_the_best_accuracy_on_dev_rows_is_kept(tiny, tmp_path):
     told, adapters = iter([0.2, 0.9, 0.1]), []
 
     def accuracy(model):
-        adapters.append({name: value.clone() for name, value in lora_of(model).items()})
+        adapters.append(lora_of(model))
         return next(told)
 
     config = config_of(epochs=3, best_epoch=True)
@@ -226,13 +227,29 @@ def test_the_epoch_with_the_best_accuracy_on_dev_rows_is_kept(tiny, tmp_path):
         tiny, samples_of(16), config, work_folder=tmp_path, accuracy=accuracy, quiet=True
     )
     assert len(adapters) == 3
-    kept = lora_of(training.model)
+    kept = adapter_of(training)
     assert all(torch.equal(value, kept[name]) for name, value in adapters[1].items())
     assert any(not torch.equal(value, kept[name]) for name, value in adapters[2].items())
 
 
-def lora_of(model):
-    return {name: value for name, value in model.state_dict().items() if "lora_" in name}
+def test_the_paper_preset_is_the_published_recipe():
+    published = {
+        "rank": 16,
+        "alpha": 16,
+        "dropout": 0.1,
+        "target_modules": ("q_proj", "v_proj"),
+        "layers": None,
+        "learning_rate": 2e-4,
+        "schedule": "linear",
+        "warmup_ratio": 0.0,
+        "batch_size": 32,
+        "epochs": 3,
+        "max_length": 128,
+        "best_epoch": True,
+        "last_stage": False,
+    }
+    kept = PAPER.model_dump()
+    assert {name: kept[name] for name in published} == published
 
 
 def test_a_checkpoint_of_other_rows_or_settings_is_never_resumed(tiny, load, tiny_folder, tmp_path):

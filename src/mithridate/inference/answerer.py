@@ -1,7 +1,7 @@
 """A fine-tuned model whose answer is text, with or without P2P: render, generate, strip p."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -29,8 +29,8 @@ class Protection:
         prefix: The safe prefix p with the line's end after it.
     """
 
-    prompt: Prompt
-    prefix: str
+    prompt: Prompt = field(repr=False)
+    prefix: str = field(repr=False)
 
 
 @dataclass(frozen=True)
