@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import sys
 import traceback
 from contextlib import nullcontext, redirect_stdout
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from mithridate.cli._output import note
 from mithridate.cli.assets import assets
@@ -28,6 +29,18 @@ from mithridate.errors import InputError, MithridateError
 from mithridate.training import distributed
 
 INTERRUPTED = 130
+WIDE = 110
+"""Columns from which on a verb's help has panels; where there are fewer these cut long options."""
+
+
+class Verb(TyperCommand):
+    """Show help in panels where there is room for them, else as plain text."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help into the formatter."""
+        if shutil.get_terminal_size().columns < WIDE:
+            self.rich_markup_mode = None
+        super().format_help(ctx, formatter)
 
 
 class OneLineErrors(TyperGroup):
@@ -125,7 +138,7 @@ _VERBS = (
     *(bench, sweep, report, assets),
 )
 for _verb in _VERBS:
-    app.command()(_verb)
+    app.command(cls=Verb)(_verb)
 
 
 def _show_version(wanted: bool) -> None:
