@@ -234,6 +234,14 @@ def test_minutes_that_are_no_time_are_refused(cli, tmp_path, verb, minutes):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--cell-memory", "--cell-gpus"])
+def test_a_cell_takes_no_endless_share_of_a_machine(cli, tmp_path, option):
+    result = cli("bench", tmp_path / "matrix.yaml", "--backend", "ray", option, "inf")
+    assert result.exit_code == 2
+    assert f"'{option}': Input should be less than or equal to" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.fixture
 def no_ray_here() -> Iterator[int]:
     """Return the port of a server that is no Ray cluster: it answers in the web's old way."""

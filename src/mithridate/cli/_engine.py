@@ -45,7 +45,9 @@ class EngineOptions:
     ] = 4
     engine_timeout: Annotated[
         float,
-        typer.Option(min=0.1, help="Seconds to wait for an answer.", rich_help_panel=_ENGINE),
+        typer.Option(
+            min=0.1, max=86400, help="Seconds to wait for an answer.", rich_help_panel=_ENGINE
+        ),
     ] = 120.0
 
     def facts(self) -> dict[str, str | None]:

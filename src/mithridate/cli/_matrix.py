@@ -63,11 +63,11 @@ class MatrixOptions:
         int, typer.Option(min=1, help="Cores of each cell.", rich_help_panel=_RAY)
     ] = 1
     cell_gpus: Annotated[
-        float, typer.Option(min=0.0, help="GPUs of each cell.", rich_help_panel=_RAY)
+        float, typer.Option(min=0.0, max=1e3, help="GPUs of each cell.", rich_help_panel=_RAY)
     ] = 0.0
     cell_memory: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Gigabytes of each cell.", rich_help_panel=_RAY),
+        typer.Option(min=0.1, max=1e6, help="Gigabytes of each cell.", rich_help_panel=_RAY),
     ] = None
 
     def __post_init__(self) -> None:
