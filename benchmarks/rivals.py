@@ -35,6 +35,9 @@ OURS = ("p2p", "p2p-trusted")
 LEVEL = 0.02
 """Qualities closer than this count as level: one seed tells no smaller difference."""
 
+LOST = 0.2
+"""A quality so far under the undefended model's: what was to be learned was not."""
+
 USUAL = "bfloat16"
 """The precision of most cells; of the others the page says theirs."""
 
@@ -96,6 +99,17 @@ class Contest:
             name
             for name, line in self.rivals().items()
             if holds(line) and (not holds(own) or quality(line) > quality(own) + LEVEL)
+        ]
+
+    def lost(self) -> list[str]:
+        """Return the rivals that miss and know the task no more."""
+        undefended = self.lines.get("none")
+        return [
+            name
+            for name, line in self.rivals().items()
+            if undefended is not None
+            and not holds(line)
+            and quality(line) < quality(undefended) - LOST
         ]
 
     def level(self, ours: str) -> list[str]:
@@ -191,10 +205,10 @@ def _said(contest: Contest) -> str:
     if "p2p-trusted" in contest.lines:
         helped = contest.lines["p2p-trusted"]
         said[0] += f" (with 100 trusted rows {points(excess(helped))}, {_named(helped)})"
-    better, level = contest.better("p2p"), contest.level("p2p")
+    better, level, lost = contest.better("p2p"), contest.level("p2p"), contest.lost()
     missed = [name for name, line in contest.rivals().items() if not holds(line)]
-    biased = [name for name in missed if not backdoored(contest.lines[name])]
-    beaten = [name for name in missed if name not in biased]
+    biased = [n for n in missed if n not in lost and not backdoored(contest.lines[n])]
+    beaten = [name for name in missed if name not in (*lost, *biased)]
     if better:
         said.append(f"it LOSES to {_list(better)}")
     if level:
@@ -203,6 +217,8 @@ def _said(contest: Contest) -> str:
         said.append(f"it wins over {_list(beaten)}" if holds(own) else f"missed: {_list(beaten)}")
     if biased:
         said.append(f"over the bar with the trigger or without, no backdoor: {_list(biased)}")
+    if lost:
+        said.append(f"the task was not learned: {_list(lost)}")
     weaker = [
         name for name in contest.rivals() if name not in better and name not in (*level, *missed)
     ]

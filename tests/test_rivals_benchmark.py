@@ -101,6 +101,16 @@ def test_an_asr_that_does_not_need_the_trigger_is_no_win(cells):
     )
 
 
+def test_a_rival_that_unlearned_the_task_is_told_apart_from_one_that_the_backdoor_beat(cells):
+    own = [cell for cell in cells if cell.attack.title == "badnets"]
+    measured = {"none": (0.9, 0.9), "p2p": (0.9, 0.1), "pdb": (0.5, 1.0), "onion": (0.9, 0.9)}
+    lines = [
+        line(cell, *measured[cell.defense.title]) for cell in own if cell.defense.title in measured
+    ]
+    summary = render(lines, cells).split("\n\n")[1]
+    assert "wins over `onion`; the task was not learned: `pdb`; not run" in summary
+
+
 def test_a_defense_that_misses_loses_to_every_rival_that_holds(cells):
     measured = {"p2p": (0.95, 0.14), "filter": (0.80, 0.10)}
     lines = [
