@@ -23,6 +23,7 @@ from mithridate.attacks.targets import text_target
 from mithridate.baselines import registry as defense_registry
 from mithridate.baselines.base import DefenseMethod
 from mithridate.baselines.registry import find_defense
+from mithridate.bench.loader import Loader
 from mithridate.bench.settings import checked, in_full, package, settable
 from mithridate.data.models import SMOLLM2
 from mithridate.data.read import is_hub_id
@@ -255,29 +256,6 @@ class MatrixConfig(_Strict):
         return self
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """Reads YAML as always, but for a key that stands twice, whose first value would be lost."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        """Return a mapping's node.
-
-        Raises:
-            yaml.MarkedYAMLError: A key stands twice.
-        """
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            name = (key.tag, str(key.value))
-            if name in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {name[1]!r:.60} stands twice",
-                    problem_mark=key.start_mark,
-                    note="keep one of them",
-                )
-            seen.add(name)
-        return node
-
-
 Config = TypeVar("Config", bound=MatrixConfig)
 
 
@@ -293,7 +271,7 @@ def read_config(path: Path) -> MatrixConfig:
 def read_as(kind: type[Config], path: Path) -> Config:
     """Read a configuration of a kind; see `read_config`."""
     try:
-        found = yaml.load(path.read_text("utf-8-sig"), _Loader)
+        found = yaml.load(path.read_text("utf-8-sig"), Loader)
     except OSError as error:
         what = f"the file cannot be read ({error.strerror})"
         raise InputError(what, where=str(path), mend="check the path") from None
