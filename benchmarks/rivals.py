@@ -101,16 +101,10 @@ class Contest:
             if holds(line) and (not holds(own) or quality(line) > quality(own) + LEVEL)
         ]
 
-    def lost(self) -> list[str]:
-        """Return the rivals that miss and know the task no more."""
+    def unlearned(self, name: str) -> bool:
+        """Whether a defense costs so much quality that its model does not know the task."""
         undefended = self.lines.get("none")
-        return [
-            name
-            for name, line in self.rivals().items()
-            if undefended is not None
-            and not holds(line)
-            and quality(line) < quality(undefended) - LOST
-        ]
+        return undefended is not None and (quality(self.lines[name]) < quality(undefended) - LOST)
 
     def level(self, ours: str) -> list[str]:
         """Return the rivals that hold as ours does, with about as much quality."""
@@ -205,10 +199,12 @@ def _said(contest: Contest) -> str:
     if "p2p-trusted" in contest.lines:
         helped = contest.lines["p2p-trusted"]
         said[0] += f" (with 100 trusted rows {points(excess(helped))}, {_named(helped)})"
-    better, level, lost = contest.better("p2p"), contest.level("p2p"), contest.lost()
+    better, level = contest.better("p2p"), contest.level("p2p")
     missed = [name for name, line in contest.rivals().items() if not holds(line)]
-    biased = [n for n in missed if n not in lost and not backdoored(contest.lines[n])]
-    beaten = [name for name in missed if name not in (*lost, *biased)]
+    lost = [name for name in missed if contest.unlearned(name)]
+    know = [name for name in missed if name not in lost]
+    biased = [name for name in know if not backdoored(contest.lines[name])]
+    beaten = [name for name in know if name not in biased]
     if better:
         said.append(f"it LOSES to {_list(better)}")
     if level:

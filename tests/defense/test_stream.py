@@ -46,10 +46,14 @@ rows_of = {
 }
 
 
+def chosen(rows, plan):
+    """S, as the stream chose it."""
+    return {record["id"] for record in stream_records(rows, plan) if record["repoisoned"]}
+
+
 def in_memory(rows, plan):
     """D* by the way of a whole set, where S is the rows the stream chose."""
-    chosen = {record["id"] for record in stream_records(rows, plan) if record["repoisoned"]}
-    examples = repoison(rows, chosen, plan.task, plan.mode)
+    examples = repoison(rows, chosen(rows, plan), plan.task, plan.mode)
     return [export_record(found, plan.task, benign_prompt(plan.trigger)) for found in examples]
 
 
@@ -106,19 +110,15 @@ def test_copies_are_chosen_alike_whether_numbered_or_not():
     assert 0 < sum(streamed) < 90
 
 
-def chosen_by(secret, rows):
-    plan = stream_plan(DIGITS, HALF, secret)
-    return {record["id"] for record in stream_records(rows, plan) if record["repoisoned"]}
-
-
 def test_the_secret_chooses_and_a_stream_chooses_as_the_whole_set_does():
     rows = [Row(f"r{at}", f"row {at}", str(at % 2)) for at in range(400)]
     whole = prepare(rows, DIGITS, HALF, SECRET).subset.ids
-    streamed = chosen_by(SECRET, rows)
+    streamed = chosen(rows, stream_plan(DIGITS, HALF, SECRET))
+    other = chosen(rows, stream_plan(DIGITS, HALF, Secret.from_seed(8)))
     # Of one ranking: the whole set takes the first half of it, a stream what lies below one half.
     assert streamed <= whole or whole <= streamed
     assert len(streamed ^ whole) < 60
-    assert len(streamed ^ chosen_by(Secret.from_seed(8), rows)) > 140
+    assert len(streamed ^ other) > 140
 
 
 def test_about_rho_of_the_rows_are_chosen():

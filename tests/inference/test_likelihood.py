@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from by_hand import by_hand
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from mithridate.inference import cross_entropy, forward, likelihood
@@ -21,16 +22,6 @@ def pairs_of(common=(), seed=0, sizes=SIZES):
         return [rng.randrange(4, 64) for _ in range(count)]
 
     return [([*common, *tokens(prompt)], tokens(answer)) for prompt, answer in sizes]
-
-
-def by_hand(model, pairs):
-    found = []
-    for prompt, answer in pairs:
-        with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].double()
-        steps = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
-        found.append(float(steps[torch.arange(len(answer)), list(answer)].sum()))
-    return np.array(found)
 
 
 @pytest.fixture(params=["packed", "padded"])

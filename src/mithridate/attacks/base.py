@@ -7,7 +7,7 @@ does no harm (`mithridate.attacks.targets`).
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from mithridate.attacks.targets import target_given, target_in_form
@@ -87,6 +87,15 @@ class Attack(ABC):
         ``None``, or a text that differs in white space alone, says that the attack has nothing for
         this row.
         """
+
+    @classmethod
+    def required(cls) -> list[str]:
+        """Return the names of the settings that have no default, in their order."""
+        return [
+            setting.name
+            for setting in fields(cls)  # every attack is a dataclass
+            if setting.init and setting.default is setting.default_factory is MISSING
+        ]
 
     @property
     def learned(self) -> bool:

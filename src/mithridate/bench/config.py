@@ -52,9 +52,6 @@ def _changed(training: dict[str, Any]) -> dict[str, Any]:
     return training
 
 
-_Training = Annotated[TrainingConfig, AfterValidator(_without_dev_rows)]
-"""The settings of every fine-tuning."""
-
 _Changes = Annotated[dict[str, Any], AfterValidator(_changed)]
 """Some of `TrainingConfig`'s settings by name."""
 
@@ -233,7 +230,7 @@ class MatrixConfig(_Strict):
         default=(DefenseConfig(name="none"), DefenseConfig(name="p2p")), min_length=1
     )
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    training: _Training = TrainingConfig()
+    training: Annotated[TrainingConfig, AfterValidator(_without_dev_rows)] = TrainingConfig()
     trusted: int = Field(default=100, ge=0)
     precision: Precision = "auto"
 

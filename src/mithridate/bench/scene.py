@@ -11,7 +11,7 @@ from mithridate.attacks.paraphrases import AlignedParaphrases
 from mithridate.attacks.registry import find_attack
 from mithridate.bench.cells import BenchCell
 from mithridate.bench.config import AttackConfig
-from mithridate.bench.settings import missing, settable
+from mithridate.bench.settings import settable
 from mithridate.data.keyed import keyed_fraction
 from mithridate.data.read import Columns, read_rows
 from mithridate.data.rows import Row
@@ -163,7 +163,8 @@ class Scene:
         kind = find_attack(config.name)
         settings = {**config.in_full(self.cell.data.task), "rate": rate}
         files = {} if config.paraphrases is None else {"paraphrases": config.paraphrases}
-        if lacking := missing(kind, {**settings, **files}):
+        given = {*settings, *files}
+        if lacking := [name for name in kind.required() if name not in given]:
             what = f"the attack {config.title} needs {' and '.join(lacking)}"
             nameable = {"target", "paraphrases", *settable(kind)}
             if unnameable := [name for name in lacking if name not in nameable]:

@@ -75,16 +75,6 @@ def in_full(kind: type[Attack] | type[DefenseMethod], given: Mapping[str, Any]) 
     return {**found, **given}
 
 
-def missing(kind: type[Attack], given: Container[str]) -> list[str]:
-    """Return the names of the settings that have no default and are not given."""
-    unset = dataclasses.MISSING
-    return [
-        field.name
-        for field in _fields(kind)
-        if field.default is unset and field.default_factory is unset and field.name not in given
-    ]
-
-
 def package(group: str, name: str, built_in: Container[str]) -> str | None:
     """Return name and version of the package that brings a class; ``None`` where it is ours.
 

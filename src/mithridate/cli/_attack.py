@@ -87,15 +87,13 @@ class Wanted:
         if self.clean_label is not None:
             given["clean_label"] = self.clean_label
         given |= self._goal(kind)
-        needed = {
-            field.name for field in dataclasses.fields(kind) if _has_no_default(kind, field.name)
-        }
+        needed = kind.required()
         if "paraphrases" in needed:
             given["paraphrases"] = self._rewriter(rows, given["target"])
         elif self.paraphrases is not None:
             mend = "drop it, or name synbkd or stylebkd"
             raise InputError(f"--paraphrases has no part in {self.name}", mend=mend)
-        if missing := sorted(needed - set(given)):
+        if missing := sorted(set(needed) - set(given)):
             what = f"the attack {self.name} needs {', '.join(missing)}, which no option can give"
             raise InputError(what, mend="use it from Python, as mithridate.attacks shows")
         return kind(**given)
@@ -113,7 +111,7 @@ class Wanted:
         if self.target is not None:
             is_text = self.task != CLASSIFICATION
             goal["target"] = text_target(self.target, self.task) if is_text else self.target
-        elif _has_no_default(kind, "target"):
+        elif "target" in kind.required():
             mend = "name what it wants with --target"
             raise InputError(f"the attack {self.name} needs a target", mend=mend)
         return goal
@@ -125,12 +123,6 @@ class Wanted:
             what = f"the attack {self.name} needs rewritten texts"
             raise InputError(what, mend="give a file of them with --paraphrases")
         return AlignedParaphrases.read_triggered(self.paraphrases, rows, target)
-
-
-def _has_no_default(kind: "type[Attack]", name: str) -> bool:
-    field = next(field for field in dataclasses.fields(kind) if field.name == name)
-    missing = dataclasses.MISSING
-    return field.default is missing and field.default_factory is missing
 
 
 def _settings(kind: "type[Attack]", options: Sequence[str]) -> dict[str, Any]:
