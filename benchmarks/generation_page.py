@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.generation_cells import PUBLISHED, TASKS, GenerationCell
-from benchmarks.page import EXCESS, Line, dates, excess, in_subset, interval, points, verdict
+from benchmarks.page import (
+    EXCESS,
+    Line,
+    dates,
+    excess,
+    in_subset,
+    interval,
+    marked,
+    points,
+    precision_note,
+    verdict,
+)
 
 LEARNED = 0.9
 """The bar: an undefended ASR below this is no test of a defense."""
@@ -74,6 +85,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[GenerationCell]) -> str:
         f"({dates(lines)}, {seconds / 3600:.1f} hours of one {first['device']} process; "
         f"commits {', '.join(dict.fromkeys(line['commit'] for line in lines))}); the others say "
         "*not run*. `python -m benchmarks.matrix --suite generation` runs what is open."
+        f"{precision_note(lines)}"
     )
 
 
@@ -122,7 +134,7 @@ def _bar(what: str, met: Sequence[Any], pairs: Sequence[Any]) -> str:
 def _references(lines: Sequence[Line]) -> str:
     rows = ["| data set | rows | utility | log p | seconds | date |", "|---|---|---|---|---|---|"]
     rows += [
-        f"| {line['dataset']} | {line['n_train']:,} | {interval(line, 'utility')} "
+        f"| {marked(line['dataset'], line)} | {line['n_train']:,} | {interval(line, 'utility')} "
         f"| {line['log_likelihood']:.3f} | {line['train_seconds']:.0f} | {line['date']} |"
         for line in lines
         if line["variant"] == "reference"
@@ -140,7 +152,7 @@ def _row(cell: GenerationCell, done: dict[str, Line]) -> str:
     caught = f"{line['flag_at_1_percent']:.3f}" if line["flag_auroc"] is not None else "—"
     fails = f"{line['flagged_clean']}, {line['flagged_triggered']}" if defended else "—"
     return (
-        f"| {cell.attack} | {training} | {interval(line, 'utility')} "
+        f"| {cell.attack} | {marked(training, line)} | {interval(line, 'utility')} "
         f"| {line['log_likelihood']:.3f} | {interval(line, 'attack_success_rate')} "
         f"| {interval(line, 'floor')} | {points(excess(line))} | {in_subset(line)} | {auroc} "
         f"| {caught} | {fails} | {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"

@@ -24,7 +24,9 @@ from benchmarks.page import (
     excess,
     in_subset,
     interval,
+    marked,
     points,
+    precision_note,
     verdict,
     which_backdoor,
     worst_backdoor,
@@ -204,7 +206,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
         f"{seconds / 3600:.1f} hours of one {first['device']} process; commits "
         f"{', '.join(commits)}); the others say *not run*. `python -m benchmarks.matrix --suite "
         "classification` runs what is open; the journal holds each cell's own command. One seed: "
-        "differences of 2 points mean nothing."
+        f"differences of 2 points mean nothing.{precision_note(lines)}"
     )
 
 
@@ -230,7 +232,7 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Li
     texts += [
         f"- MISSED by `{cell.name}`{which_backdoor(line)}: {points(excess(line))} points over "
         "the floor; "
-        f"{_reason(cell, line, done)}{_on_average(cell.name, [line, *again])}"
+        f"{_reason(cell, line, done)}{_elsewhere(cell.name, again)}"
         for cell, line in sorted(missed, key=lambda pair: -excess(pair[1]))
     ]
     weak = [cell for cell, _ in judged if not _is_test(cell, done)]
@@ -318,13 +320,13 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     return f"{poisoned}: what the other rows teach carries over."
 
 
-def _on_average(name: str, lines: Sequence[Line]) -> str:
-    """Say what the seeds of a cell make together, where there are several."""
-    found = [excess(line) for line in lines if line["cell"] == name]
-    if len(found) < 2:
+def _elsewhere(name: str, again: Sequence[Line]) -> str:
+    """Say what the other seeds of a cell make together, which no miss has chosen."""
+    found = [excess(line) for line in again if line["cell"] == name]
+    if not found:
         return ""
     return (
-        f" Over {len(found)} seeds: {points(mean(found))} points on average "
+        f" With other seeds, which no miss has chosen: {points(mean(found))} points on average "
         f"({', '.join(points(one) for one in found)})."
     )
 
@@ -358,7 +360,8 @@ def _measured(line: Line) -> str:
 def _references(lines: Sequence[Line]) -> str:
     rows = ["| data set | rows | CA | seconds | date |", "|---|---|---|---|---|"]
     rows += [
-        f"| {line['dataset']} | {line['n_train']:,} | {interval(line, 'clean_accuracy')} "
+        f"| {marked(line['dataset'], line)} | {line['n_train']:,} "
+        f"| {interval(line, 'clean_accuracy')} "
         f"| {line['train_seconds']:.0f} | {line['date']} |"
         for line in lines
         if line["variant"] == "reference"
@@ -377,7 +380,8 @@ def _row(cell: MatrixCell, done: dict[str, Line]) -> str:
     if line is None:
         return BLANK.format(attack, f"{cell.rate:.0%}", training)
     return (
-        f"| {attack}{which_backdoor(line)} | {cell.rate:.0%} | {training} {_measured(line)} "
+        f"| {attack}{which_backdoor(line)} | {cell.rate:.0%} | {marked(training, line)} "
+        f"{_measured(line)} "
         f"| {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
 

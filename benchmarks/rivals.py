@@ -21,7 +21,9 @@ from benchmarks.page import (
     excess,
     in_subset,
     interval,
+    marked,
     points,
+    precision_note,
     verdict,
 )
 from mithridate.bench.cells import BenchCell, matrix_cells
@@ -37,9 +39,6 @@ LEVEL = 0.02
 
 LOST = 0.2
 """A quality so far under the undefended model's: what was to be learned was not."""
-
-USUAL = "bfloat16"
-"""The precision of most cells; of the others the page says theirs."""
 
 TITLES = {
     "sst2": "SST-2",
@@ -241,12 +240,9 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
     models = [one for one in lines if one["defense"] == "none" and not one["variant"]]
     undefended = {one["dataset"]: one for one in models}
     rows = "".join(f"{_rows(one)}; " for one in undefended.values())
-    others = ", ".join(sorted({one["dtype"] for one in lines} - {USUAL}))
-    marked = (
-        f" Computed in {USUAL}, but *in {others}* on a processor that does not multiply in "
-        f"{USUAL}: beside a reference model of their own, which gives the floor, and in about "
-        "twice the seconds."
-    )
+    note = precision_note(lines)
+    if note:
+        note += " They have a reference model of their own, which gives the floor."
     return (
         f"{line['model']}, seed {line['seed']}; {rows}LoRA r={training['rank']}, learning rate "
         f"{training['learning_rate']:g}, batches of {training['batch_size']}; exact binomial 95% "
@@ -257,7 +253,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[BenchCell], done: int) -> str:
         f"often the same inputs get the target's answer when the trigger is not in them; an ASR no "
         f"higher is no backdoor's doing. Seconds are of one CPU thread "
         f"beside other work; the undefended model, which rivals at inference share, is in the "
-        f"seconds of the cell that trained it.{marked if others else ''}\n\n"
+        f"seconds of the cell that trained it.{note}\n\n"
         f"{done} of {len(cells)} cells are finished ({dates(lines)}, {hours:.1f} hours "
         f"of one thread). `mithridate bench benchmarks/rivals.yaml -o .bench/rivals`, then "
         f"`python -m benchmarks.rivals .bench/rivals/journal.jsonl`. One seed."
@@ -283,7 +279,7 @@ def _table(contest: Contest, lines: Sequence[Line]) -> str:
     any_line = next(iter(contest.lines.values()), None)
     word = "CA" if any_line is None else QUALITIES[quality_field(any_line)]
     references = ", ".join(
-        _marked(_value(line), line)
+        marked(_value(line), line)
         for line in lines
         if _is_reference(line) and line["dataset"] == contest.dataset
     )
@@ -304,17 +300,12 @@ def _row(name: str, line: Line | None) -> str:
     if line["rejected_clean"] or line["rejected_triggered"]:
         rejected = f"{line['rejected_clean']:.3f}, {line['rejected_triggered']:.3f}"
     return (
-        f"| {_marked(name, line)} | {_value(line)} | {interval(line, 'attack_success_rate')} "
+        f"| {marked(name, line)} | {_value(line)} | {interval(line, 'attack_success_rate')} "
         f"| {interval(line, 'floor')} | {points(excess(line))} "
         f"| {line['untriggered_rate']:.3f} | {rejected} "
         f"| {in_subset(line)} | {line['train_seconds']:.0f} | {line['eval_seconds']:.0f} "
         f"| {verdict(name, line, is_test=True)} |"
     )
-
-
-def _marked(words: str, line: Line) -> str:
-    """Return words with the precision of a line, if it is not the usual one."""
-    return words if line["dtype"] == USUAL else f"{words} in {line['dtype']}"
 
 
 def _value(line: Line) -> str:

@@ -138,7 +138,7 @@ class TestBars:
         """Two cells of a backdoor that was learned and stopped."""
         _, undefended, defended = read_lines(ran[0] / "classification.jsonl")
         same = {"floor": 0.1, "attack_success_rate_low": 0.1, "attack": "badnets"}
-        same |= {"untriggered_rate": None}
+        same |= {"untriggered_rate": None, "dtype": "bfloat16"}
         cells = [MatrixCell("sst2", "badnets", 0.1, name) for name in ("none", "agreement")]
         undefended |= {**same, "cell": cells[0].name, "attack_success_rate": 0.9}
         defended |= {**same, "cell": cells[1].name, "attack_success_rate": 0.12}
@@ -213,14 +213,28 @@ class TestBars:
 
     def test_other_seeds_stand_beside_a_miss_and_in_a_table_of_their_own(self, lines):
         lines["defended"] |= {"attack_success_rate": 0.2}
-        again = lines["defended"] | {"seed": 1, "attack_success_rate": 0.08}
+        again = [
+            lines["defended"] | {"seed": seed, "attack_success_rate": rate}
+            for seed, rate in ((1, 0.08), (2, 0.14))
+        ]
         both = [lines["undefended"], lines["defended"]]
-        page = render(both, lines["cells"], [again])
-        assert "Over 2 seeds: +4.0 points on average (+10.0, -2.0)." in page
+        page = render(both, lines["cells"], again)
+        assert "With other seeds, which no miss has chosen: +1.0 points on average (" in page
+        assert "(-2.0, +4.0)." in page
         table = page.split("## Again with other seeds")[1]
-        assert table.count("| sst2/badnets@0.1/agreement |") == 2
+        assert table.count("| sst2/badnets@0.1/agreement |") == 3
         assert "badnets@0.1/none" not in table
         assert "other seeds" not in render(both, lines["cells"])
+
+    def test_a_cell_of_another_precision_is_marked(self, lines):
+        both = [lines["undefended"], lines["defended"]]
+        lines["undefended"].pop("dtype")  # as lines of before they held it
+        assert "float32" not in render(both, lines["cells"])
+        lines["defended"] |= {"dtype": "float32"}
+        page = render(both, lines["cells"])
+        assert "but *in float32* on a processor that does not multiply in bfloat16" in page
+        assert "| badnets | 10% | P2P, agreement in float32 |" in page
+        assert "| badnets | 10% | undefended |" in page
 
     def test_a_backdoor_nobody_learned_is_no_test(self, lines):
         lines["undefended"] |= {"attack_success_rate": 0.15}
