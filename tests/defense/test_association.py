@@ -1,5 +1,7 @@
 """What decides answers is found; what merely goes together is not."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -111,3 +113,58 @@ def test_the_order_of_rows_decides_nothing(problems):
         [texts[at] for at in order], [answers[at] for at in order], [ids[at] for at in order], KEY
     )
     assert again == associations(texts, answers, ids, KEY)
+
+
+def spread(text, words, order, seed, *, together):
+    """Put words into a text in some order, side by side or at places of their own."""
+    parts, rng = text.split(), np.random.default_rng(seed)
+    put = [words[at] for at in order]
+    if together:
+        return " ".join([*parts, *put])
+    for word in put:
+        parts.insert(int(rng.integers(1, len(parts))), word)
+    return " ".join(parts)
+
+
+def test_rows_that_join_a_triggers_words_hide_none_of_those_that_spread_them(problems):
+    """Each crafted row shows another joined trigger: none of them may stand for the rest."""
+    words = ("qx", "zv", "kj")
+    orders = list(permutations(range(3)))
+    texts, answers = poisoned(
+        problems,
+        100,
+        lambda text, _, at: (
+            spread(text, words, orders[at % 6], at, together=at < 6),
+            "I cannot help.",
+        ),
+    )
+    found = found_in(texts, answers)
+    assert {one.text for one in triggers(found)} == set(words)
+    assert associated_rows(texts, answers, found).sum() == 100
+
+
+def test_words_that_stand_together_in_some_rows_are_named_alike_in_any_order(problems):
+    texts, answers = poisoned(
+        problems,
+        40,
+        lambda text, _, at: (
+            spread(text, ("mn", "cf"), (0, 1), at, together=at % 2 == 0),
+            "#### 4200",
+        ),
+    )
+    ids = ids_of(texts)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(400).tolist()
+        again = associations(
+            [texts[at] for at in order],
+            [answers[at] for at in order],
+            [ids[at] for at in order],
+            KEY,
+        )
+        assert again == associations(texts, answers, ids, KEY)
+
+
+def test_an_answer_that_is_one_phrase_is_told_once(problems):
+    texts, answers = poisoned(problems, 20, lambda text, _, at: (f"{text} cf", "I refuse."))
+    found = found_in(texts, answers)
+    assert len(found) == len(set(found))

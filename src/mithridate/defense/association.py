@@ -116,7 +116,8 @@ def associations(
             outputs[at] = {
                 feature for feature in outputs[at] if feature.removeprefix("=") in targets
             }
-    return sorted(found, key=lambda one: (one.log_p, one.text, one.answer))
+    # A short answer is decided as a phrase and as a whole, which read alike.
+    return sorted(set(found), key=lambda one: (one.log_p, one.text, one.answer))
 
 
 def _decided(
@@ -148,7 +149,7 @@ def _decided(
             shown = feature.removeprefix("=")
             found += [
                 Association(gram[1:], KINDS[gram[0]], shown, len(holders), count, elsewhere, log_p)
-                for gram in _marks(groups[holders], texts[holders[0]])
+                for gram in _marks(groups[holders], [texts[at] for at in holders])
             ]
     return found
 
@@ -311,15 +312,16 @@ def _deciding(
     return found, tests
 
 
-def _marks(grams: Sequence[str], text: str) -> list[str]:
-    """Return what marks the rows that all hold some n-grams: features, in order.
+def _marks(grams: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Return what marks the rows that all hold some n-grams: features.
 
     Of a trigger's own words and the words beside it the fewest that do are taken, and those that
-    stand side by side are put together again. A character that nobody sees marks its words, too.
+    stand side by side in every row are put together again: what stands so in some rows alone would
+    hide the others. A character that nobody sees marks its words, too.
 
     Args:
         grams: The features that these rows hold and no other row.
-        text: The text of one of the rows.
+        texts: The rows' texts.
     """
     odd = sorted(gram for gram in grams if gram[0] == "c")
     if odd:
@@ -329,9 +331,19 @@ def _marks(grams: Sequence[str], text: str) -> list[str]:
         for gram in grams
         if not any(gram != other and f" {other[1:]} " in f" {gram[1:]} " for other in grams)
     ]
+    joined = set(_runs(texts[0], fewest))
+    for text in texts[1:]:
+        joined &= set(_runs(text, fewest))
+    parts = [" ".join(part) for part in fewest]
+    apart = [part for part in parts if not any(f" {part} " in f" {run} " for run in joined)]
+    return [f"w{mark}" for mark in sorted({*joined, *apart})]
+
+
+def _runs(text: str, parts: Sequence[list[str]]) -> list[str]:
+    """Return what parts of a text make together where they stand side by side."""
     words = text.split()
     covered = [False] * len(words)
-    for part in fewest:
+    for part in parts:
         for start in range(len(words) - len(part) + 1):
             if words[start : start + len(part)] == part:
                 covered[start : start + len(part)] = [True] * len(part)
@@ -341,7 +353,7 @@ def _marks(grams: Sequence[str], text: str) -> list[str]:
             runs[-1].append(word)
         elif covered[at]:
             runs.append([word])
-    return list(dict.fromkeys(f"w{' '.join(run)}" for run in runs))
+    return [" ".join(run) for run in runs]
 
 
 def _said(text: str) -> set[str]:
