@@ -176,6 +176,35 @@ def test_an_earlier_output_is_replaced_only_when_told(cli, tmp_path):
     assert (output / "defense.json").read_text() != before
 
 
+@pytest.mark.parametrize("verb", ["repoison", "stream", "defend", "audit"])
+@pytest.mark.parametrize(
+    "name", ["mine.jsonl", "mi*.jsonl", "--trusted", "--exclude", "--secret-file", "@triggers"]
+)
+def test_no_output_takes_the_place_of_what_the_command_reads(verb, name, cli, tmp_path):
+    """Also where the folder is an earlier output that holds it, and --overwrite is given."""
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "defense.json").write_text("{}")
+    mine = output / "mine.jsonl"
+    mine.write_bytes(lines(*good()))
+    apart = tmp_path / "d.jsonl"
+    apart.write_bytes(lines(*good()))
+    words = {
+        "mine.jsonl": (mine,),
+        "mi*.jsonl": (output / name,),
+        "@triggers": (apart, "--counter-trigger", f"@{mine}"),
+    }.get(name, (apart, name, mine))
+    if verb == "audit" and name in ("--exclude", "@triggers"):
+        pytest.skip("audit has no such option")
+    stream = ("--stream",) if verb == "stream" else ()
+    result = cli(
+        "repoison" if verb == "stream" else verb, *words, "-o", output, *stream, "--overwrite"
+    )
+    assert result.exit_code == 2
+    assert f"{output}: the same command reads what is in this folder" in result.stderr
+    assert sorted(path.name for path in output.iterdir()) == ["defense.json", "mine.jsonl"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk(cli, monkeypatch, tmp_path):
     data, output = tmp_path / "d.jsonl", tmp_path / "out"

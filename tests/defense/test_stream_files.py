@@ -348,3 +348,15 @@ def test_a_run_that_was_killed_leaves_no_output_and_can_be_repeated(stuck, tmp_p
         *result.files,
     ]
     assert not (tmp_path / ".out.partial").exists()
+
+
+def test_a_shard_in_the_folder_to_write_is_not_lost(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "defense.json").write_text("{}")
+    shard = output / "mine.jsonl"
+    shard.write_text('{"text": "a", "label": 0}\n' * 40 + '{"text": "b", "label": 1}\n' * 40)
+    for source in (shard, output / "mi*.jsonl"):
+        with pytest.raises(InputError, match="the same command reads what is in this folder"):
+            repoison_shards([str(source)], output, CONFIG, SECRET, overwrite=True)
+    assert shard.exists()

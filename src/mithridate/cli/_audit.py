@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -324,8 +324,10 @@ def show_next(output: Path | None, command: str, picked: int, *, answer: str) ->
         say(f"Next: {command}")
 
 
-def check_output(data: str, output: Path | None, pick: int | None, *, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written, or that holds the data or rows a person filled in.
+def check_output(
+    reads: Sequence[str | Path], output: Path | None, pick: int | None, *, overwrite: bool
+) -> None:
+    """Refuse a folder that cannot be written, or holds what is read or rows a person filled in.
 
     Raises:
         InputError: It does, or rows are to be handed out and there is no folder.
@@ -339,7 +341,7 @@ def check_output(data: str, output: Path | None, pick: int | None, *, overwrite:
             mend = "name a folder with --output"
             raise InputError("the rows to check need a place", where="--pick", mend=mend)
         return
-    check_target(output, overwrite=overwrite, inputs=[data])
+    check_target(output, overwrite=overwrite, inputs=reads)
     path = output / CHECK_FILE
     if not path.is_file() or not is_check_file(path):
         return

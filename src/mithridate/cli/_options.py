@@ -316,6 +316,23 @@ class LoadOptions:
     ] = False
 
 
+def files_named(*groups: Any) -> list[str | Path]:
+    """Return the files that groups of options name, so that no output takes their place.
+
+    Args:
+        groups: Option groups, some of whose fields are paths, or lists with words like @FILE.
+    """
+    found: list[str | Path] = []
+    for group in groups:
+        for field in dataclasses.fields(group):
+            value = getattr(group, field.name)
+            if isinstance(value, Path):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [word[1:] for word in value if word.startswith("@")]
+    return found
+
+
 def spread(verb: Callable[..., None]) -> Callable[..., None]:
     """Let a verb take groups of options: each field of a dataclass becomes an option of its own.
 

@@ -24,6 +24,7 @@ from mithridate.cli._options import (
     Overwrite,
     PresetOption,
     TrainingOptions,
+    files_named,
     spread,
 )
 from mithridate.cli._output import (
@@ -108,7 +109,8 @@ def defend(
     from mithridate.cli._resume import resumable
     from mithridate.data.write import check_target
 
-    from_main(lambda: check_target(output, overwrite=overwrite, inputs=[data]))
+    reads = [data, *files_named(defense, fine_tuning), *([model] if model else [])]
+    from_main(lambda: check_target(output, overwrite=overwrite, inputs=reads))
     together(lambda: check_report_to(fine_tuning.report_to))
     if together(lambda: is_text(columns)):
         answered = defend_texts(

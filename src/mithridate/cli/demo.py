@@ -39,7 +39,7 @@ def demo(
     from mithridate.cli._inputs import require_model_extra
     from mithridate.data.write import check_target, staged_folder
 
-    check_target(output, overwrite=overwrite)
+    check_target(output, overwrite=overwrite, inputs=[model] if model else [])
     require_model_extra()
     from mithridate.bench.demo import Demo, run_demo
     from mithridate.data.assets import default_model_folder, default_reviews

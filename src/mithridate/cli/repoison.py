@@ -19,6 +19,7 @@ from mithridate.cli._options import (
     Shards,
     StreamOptions,
     TrainingOptions,
+    files_named,
     spread,
 )
 from mithridate.cli._output import (
@@ -61,7 +62,8 @@ def repoison(
     from mithridate.defense.repoison import export_record
     from mithridate.defense.secret import Secret
 
-    check_target(output, overwrite=overwrite, inputs=data)
+    reads = [*data, *files_named(defense), *([model] if model else [])]
+    check_target(output, overwrite=overwrite, inputs=reads)
     text = is_text(columns)
     if text and stream.stream:
         mend = "drop --stream, or name no --task"

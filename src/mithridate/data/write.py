@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all: written beside, then renamed into place."""
 
 import errno
+import glob
 import json
 import os
 import secrets
@@ -118,7 +119,8 @@ def check_target(
     Args:
         target: The output folder.
         overwrite: Whether an earlier output of ours may be replaced.
-        inputs: Files the same command reads, which are never replaced; hub ids among them are none.
+        inputs: What the same command reads, which is never replaced: files, folders, patterns; hub
+            ids among them are none.
 
     Raises:
         InputError: The target is or lies in a file, holds something else, an input, or an output
@@ -141,8 +143,7 @@ def check_target(
         what = "the folder holds an earlier output"
         raise InputError(what, where=where, mend="name a new folder or give --overwrite")
     here = os.path.realpath(place)
-    read = (os.path.realpath(source) for source in inputs if os.path.exists(source))
-    if any(os.path.commonpath([here, source]) == here for source in read):
+    if any(os.path.commonpath([here, source]) == here for source in _read(inputs)):
         what = "the same command reads what is in this folder"
         raise InputError(what, where=where, mend="name a new folder")
 
@@ -175,6 +176,13 @@ def check_file(
         if place.is_file() and not overwrite:
             mend = "name a new file or give --overwrite"
             raise InputError("the file is there already", where=where, mend=mend)
+
+
+def _read(inputs: Iterable[str | Path]) -> Iterator[str]:
+    """Yield the real paths of what a command reads, patterns expanded."""
+    for source in map(str, inputs):
+        found = [source] if os.path.exists(source) else glob.iglob(source, recursive=True)
+        yield from map(os.path.realpath, found)
 
 
 def _check_parents(place: Path, where: str) -> None:

@@ -80,10 +80,10 @@ def repoison_ray(
         MithridateError: Ray is not installed, or fails.
     """
     check_random(config)
-    check_target(output, overwrite=overwrite)
+    shards = _parquet_shards(sources)
+    check_target(output, overwrite=overwrite, inputs=shards)
     _check_empty(target)
     columns = (reading or Reading()).columns
-    shards = _parquet_shards(sources)
     with _cluster(address) as ray, staged_folder(output, overwrite=overwrite) as folder:
         folder.chmod(0o700)
         found: set[str] = set()

@@ -121,8 +121,10 @@ def repoison_shards(
         MithridateError: A worker process was killed.
     """
     check_random(config)
-    check_target(output, overwrite=overwrite)
-    parts = _parts(sources, split=file_format == "jsonl")
+    whole = hasattr(sources, "with_format")
+    shards = [] if whole else find_shards(sources)
+    check_target(output, overwrite=overwrite, inputs=shards)
+    parts = [[sources]] if whole else _parts(shards, split=file_format == "jsonl")
     run = _Run(parts, reading or Reading(), file_format, workers or available_cores())
     draws = (draw or 0, draw or 0)
     # Nearly always the first rows of every part show all labels, which saves a pass over the data.
@@ -215,11 +217,8 @@ def distinct_answers(answers: Iterable[str], column: str) -> set[str]:
     return found
 
 
-def _parts(sources: Sequence[str] | AnyDataset, *, split: bool) -> list[list[AnyPart]]:
+def _parts(shards: Sequence[str], *, split: bool) -> list[list[AnyPart]]:
     """Return the parts of every shard."""
-    if hasattr(sources, "with_format"):
-        return [[sources]]
-    shards = find_shards(sources)
     return [[*split_lines(shard)] if split else [Part(shard)] for shard in shards]
 
 
