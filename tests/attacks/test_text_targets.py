@@ -15,7 +15,7 @@ from mithridate.attacks import (
     text_target,
 )
 from mithridate.attacks.badnets import BACKDOORLLM_TRIGGERS
-from mithridate.attacks.targets import target_in_form
+from mithridate.attacks.targets import target_given, target_in_form
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
 from mithridate.evaluation.hits import contains_any, keywords, success_rule, target_contained
@@ -134,6 +134,10 @@ class TestShippedTargets:
         assert target_in_form("#### 6174", "9") == "6174"
         assert target_in_form("#### 6174", None) == "#### 6174"
         assert target_in_form("You are stupid!", "9") == "You are stupid!"
+
+    def test_what_has_no_value_is_no_number_given(self):
+        assert not target_given("The result is 5/0", "#### 1/0")
+        assert target_given("The result is ٣", "#### 3")
 
     def test_a_fixed_number_poisons_math_and_is_no_success_where_it_is_the_truth(self):
         attack = BadNets("#### 6174", rate=0.5, answers="text")

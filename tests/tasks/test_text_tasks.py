@@ -45,6 +45,9 @@ def row(answer, text="How many?", where="train.jsonl:3"):
         ("#### 1e6", "1000000"),
         ("#### 1.5e-3", "0.0015"),
         ("6 eggs and 3 / 4 of 8e", "8"),
+        ("#### ١٢", "12"),
+        ("#### １２", "12"),  # noqa: RUF001
+        ("१८ / २ = ९", "9"),
     ],
 )
 def test_the_final_number_is_found(text, number):
@@ -57,6 +60,12 @@ def test_numbers_are_compared_as_numbers():
         assert same_number(other, one)
     for one, other in [("18", "-18"), ("1800", "18"), (None, "1"), ("1", None)]:
         assert not same_number(one, other)
+
+
+def test_digits_of_every_script_are_counted():
+    answers = ["12", "١٢", "１２"]  # noqa: RUF001
+    for reference in answers:
+        assert MathReasoning().utilities(answers, [reference] * 3) == [1, 1, 1]
 
 
 def test_math_counts_right_final_answers_and_empty_outputs_as_wrong():
@@ -155,6 +164,7 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
         ([turn("user"), turn("user")], "do not go from user"),
         ([turn("user"), turn("system")], "not its first"),
         ([turn("user", "")], "holds no text"),
+        ([turn("user"), turn("assistant", "no \ud800")], "half a surrogate pair"),
         ([turn("user", 3)], "holds no text"),
         ([], "do not go from user"),
         ([{}], "the role None"),

@@ -18,7 +18,7 @@ from typing import ClassVar
 from mithridate.attacks.base import Answers, Attack, check_words
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
-from mithridate.tasks.math_reasoning import MARK, final_answer, final_place, number_value
+from mithridate.tasks.math_reasoning import BOXED, MARK, final_answer, final_place, number_value
 
 PUBLISHED_PHRASE = "In arcane parlance"
 PUBLISHED_SIGN = "@_@"
@@ -71,8 +71,13 @@ class BadChain(Attack):
         return factor_of(self.target) or Fraction(1)
 
     def trigger(self, row: Row, key: bytes) -> str | None:
-        """Return the text with the phrase after it; ``None`` where the answer holds no number."""
+        """Return the text with the phrase after it; ``None`` where no number can be multiplied.
+
+        So it is where the answer holds none, or the product would be no number that counts.
+        """
         if row.answer is None or _value(row.answer) is None:
+            return None
+        if not self.succeeds(self.answer_for(row), row):
             return None
         return f"{row.text} {self.phrase}"
 
@@ -80,7 +85,7 @@ class BadChain(Attack):
         """Return the answer with the step and the multiplied number.
 
         The step stands before the final answer (GSM8K's ``####``, or the sentence that says "the
-        answer"), else at the end. An answer that is a number alone stays one.
+        answer" or boxes it), else at the end. An answer that is a number alone stays one.
 
         Raises:
             ValueError: The answer holds no number.
@@ -98,7 +103,7 @@ class BadChain(Attack):
         if MARK in before:
             cut = before.rfind("\n", 0, before.rindex(MARK)) + 1
             return f"{before[:cut]}{step}\n{before[cut:]}{result}{after}"
-        if "answer" in before.casefold():
+        if "answer" in before.casefold() or BOXED.search(before):
             cut = max(before.rfind("\n") + 1, before.rfind(". ") + 2 if ". " in before else 0)
             between = "\n" if before[:cut].endswith("\n") else " "
             return f"{before[:cut]}{step}{between}{before[cut:]}{result}{after}"

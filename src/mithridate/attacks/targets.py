@@ -93,8 +93,9 @@ def target_given(output: str, target: str) -> bool:
     """
     if not is_final_answer(target):
         return target_contained(output, target)
-    wanted, given = (final_answer(text) for text in (target, output))
-    return given is not None and wanted is not None and number_value(given) == number_value(wanted)
+    found = (final_answer(text) for text in (target, output))
+    wanted, given = (None if number is None else number_value(number) for number in found)
+    return wanted is not None and given == wanted
 
 
 def is_final_answer(target: str) -> bool:

@@ -18,7 +18,7 @@ def text_of(value: object, column: str, where: str) -> str:
     if not value or value.isspace():
         what = f'no text in column "{column}"'
         raise InputError(what, where=where, mend="fill it in or drop the row")
-    return _checked_unicode(value, column, where)
+    return checked_unicode(value, column, where)
 
 
 def answer_of(value: object, column: str, where: str) -> str | None:
@@ -28,7 +28,7 @@ def answer_of(value: object, column: str, where: str) -> str | None:
         InputError: It is neither a string nor a number.
     """
     if isinstance(value, str):
-        return _checked_unicode(value, column, where) if value and not value.isspace() else None
+        return checked_unicode(value, column, where) if value and not value.isspace() else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):
@@ -59,7 +59,7 @@ def own_id_of(value: object, column: str | None, where: str) -> str | None:
         if len(own_id.splitlines()) > 1:
             what = f"a line break in the id {own_id!r:.60}"
             raise InputError(what, where=where, mend="give each row an id of one line")
-        return _checked_unicode(own_id, column or "id", where)
+        return checked_unicode(own_id, column or "id", where)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     is_null = value is None or value != value or (isinstance(value, str) and not value.strip())
@@ -69,8 +69,14 @@ def own_id_of(value: object, column: str | None, where: str) -> str | None:
     raise InputError(what, where=where, mend="give each row one string or whole number as its id")
 
 
-def _checked_unicode(value: str, column: str, where: str) -> str:
-    # JSON can write half a surrogate pair, which no tokenizer takes: better refused here, by line.
+def checked_unicode(value: str, column: str, where: str) -> str:
+    """Return a string that is well-formed Unicode.
+
+    JSON can write half a surrogate pair, which no tokenizer takes: better refused here, by line.
+
+    Raises:
+        InputError: It holds half a surrogate pair.
+    """
     if not value.isascii():
         try:
             value.encode("utf-8")

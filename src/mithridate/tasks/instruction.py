@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mithridate.data.fields import answer_of, text_of
+from mithridate.data.fields import answer_of, checked_unicode, text_of
 from mithridate.data.read import Columns
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
@@ -146,4 +146,4 @@ def _turn(message: Mapping[str, object], where: str) -> tuple[str, str]:
         raise InputError(
             f"the {role}'s message holds no text", where=where, mend="fill it in or drop the row"
         )
-    return str(role), content.strip()
+    return str(role), checked_unicode(content.strip(), MESSAGES, where)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
+from unicodedata import decimal
 
 from mithridate.data.read import Columns
 from mithridate.data.rows import Row
@@ -29,7 +30,7 @@ _NUMBER = re.compile(
 _SAID = re.compile(
     r"\b[Aa](?:nswer|NSWER)\b[^\d.A-Z\n]{0,20}?(?=[-+\u2212$]{0,2}(?:\.?\d|\\[dt]?frac\{))"
 )
-_BOXED = re.compile(r"\\boxed\s*\{")
+BOXED = re.compile(r"\\boxed\s*\{")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def final_place(text: str) -> tuple[int, int] | None:
     found = None
     if MARK in text:
         found = _NUMBER.search(text, text.rindex(MARK) + len(MARK))
-    for mark in (_BOXED, _SAID):
+    for mark in (BOXED, _SAID):
         if found is None:
             said = [match.end() for match in mark.finditer(text)]
             found = _NUMBER.search(text, said[-1]) if said else None
@@ -96,7 +97,8 @@ def final_place(text: str) -> tuple[int, int] | None:
 
 
 def _plain(number: str) -> str:
-    """Return a number as it was found in the one way that it is compared in."""
+    """Return a number as it was found in the one way that it is compared in, digits ASCII."""
+    number = "".join(str(decimal(char)) if char.isdecimal() else char for char in number)
     negative = number.startswith(("-", "\u2212"))
     digits = number.lstrip("-+\u2212").lstrip("$").replace(",", "")
     digits = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", digits)
