@@ -1,5 +1,7 @@
 """CA, ASR, floor and untriggered rate, on predictions made by hand and on a real model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -112,6 +114,16 @@ def test_clean_versions_may_be_given_beside_the_clean_rows(classifier):
     )
     cold = classifier.predict([row.text for row in before], progress=False)
     assert outcome.untriggered_rate == target_rate(cold, 1, "closed")
+
+
+def test_rows_that_were_counted_anew_are_no_clean_versions(classifier):
+    """A file of triggered rows whose ids start at 0 again names rows of the target by them."""
+    chosen = [row for row in clean_rows() if row.answer != "b"]
+    triggered = [
+        replace(row, id=clean_rows()[at].id, text=f"mn {row.text}") for at, row in enumerate(chosen)
+    ]
+    outcome = evaluate(classifier, clean_rows(), triggered, target="b", progress=False)
+    assert outcome.untriggered_rate is None
 
 
 def test_without_clean_versions_there_is_no_untriggered_rate(classifier):

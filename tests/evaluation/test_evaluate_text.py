@@ -94,3 +94,10 @@ def test_a_means_interval_is_scipys_percentile_bootstrap():
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(tuple(theirs), abs=0.01)
     assert found.n == 60
+
+
+def test_rows_that_were_counted_anew_are_no_clean_versions():
+    """A file of triggered rows whose ids start at 0 again names other rows by them."""
+    said = {row.text: "another" for row in (*TRIGGERED, *CLEAN)}
+    moved = [replace(row, answer=CLEAN[at - 1].answer) for at, row in enumerate(CLEAN)]
+    assert measured(said, moved).untriggered_rate is None

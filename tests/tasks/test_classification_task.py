@@ -1,6 +1,6 @@
 """Labels, label words, and the user's own names of the classes."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -113,3 +113,9 @@ def test_an_unknown_target_is_refused():
     assert task.label_index("b") == 1
     with pytest.raises(InputError, match="no label 'z'"):
         task.label_index("z")
+
+
+def test_the_order_of_labels_that_are_one_number_does_not_depend_on_the_process():
+    names = ("2", "1", "001", "01")
+    found = {ClassificationTask.of(rows_of(*order)).labels for order in permutations(names)}
+    assert found == {("001", "01", "1", "2")}

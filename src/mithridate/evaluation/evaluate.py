@@ -152,6 +152,20 @@ def _check_triggered(triggered: Sequence[Row], target: str) -> None:
             )
 
 
+def clean_versions(triggered: Sequence[Row], clean: Sequence[Row]) -> list[int] | None:
+    """Return where the clean versions of triggered rows stand, found by id.
+
+    ``None`` where one has none, or a row of its id has another answer: ids that a file counts anew
+    name other rows.
+    """
+    place = {row.id: at for at, row in enumerate(clean)}
+    chosen = [place[row.id] for row in triggered if row.id in place]
+    if len(chosen) < len(triggered):
+        return None
+    alike = all(clean[at].answer == row.answer for at, row in zip(chosen, triggered, strict=True))
+    return chosen if alike else None
+
+
 def _untriggered(
     predictions: Predictions,
     clean: Sequence[Row],
@@ -159,13 +173,9 @@ def _untriggered(
     target: int,
     decoding: Decoding,
 ) -> Share | None:
-    """Return the target rate on the clean versions of the triggered rows, found by id.
-
-    ``None`` when the triggered rows have no clean versions among the clean rows.
-    """
-    place = {row.id: index for index, row in enumerate(clean)}
-    chosen = [place[row.id] for row in triggered if row.id in place]
-    if len(chosen) < len(triggered):
+    """Return the target rate on the clean versions of the triggered rows, ``None`` without them."""
+    chosen = clean_versions(triggered, clean)
+    if chosen is None:
         return None
     hits = _gives(predictions, target, decoding)[chosen]
     return share(int(hits.sum()), len(chosen))

@@ -11,6 +11,7 @@ from mithridate.attacks.badchain import factor_of
 from mithridate.attacks.targets import is_final_answer
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
+from mithridate.evaluation.evaluate import clean_versions
 from mithridate.evaluation.hits import Rule, success_rate
 from mithridate.evaluation.intervals import Certificate, Share, certificate, share
 from mithridate.inference.answerer import Answerer, Answers, Policy, PrefixMode
@@ -197,13 +198,9 @@ def _untriggered(
     rule: Rule,
     progress: bool,
 ) -> Share | None:
-    """Return the rate on the triggered rows without their trigger, found among the clean by id.
-
-    ``None`` where one of them has no clean version.
-    """
-    place = {row.id: at for at, row in enumerate(clean)}
-    chosen = [place[row.id] for row in triggered if row.id in place]
-    if len(chosen) < len(triggered):
+    """Return the rate on the triggered rows without their trigger, ``None`` without these."""
+    chosen = clean_versions(triggered, clean)
+    if chosen is None:
         return None
     return success_rate(rule, [answers.texts[at] for at in chosen], [clean[at] for at in chosen])
 

@@ -25,7 +25,7 @@ def default_label_words(count: int) -> tuple[str, ...]:
 def _sort_key(name: str) -> tuple[int, int, str]:
     """Order integer labels by value and before all others, the rest alphabetically."""
     digits = name.removeprefix("-")
-    return (0, int(name), "") if digits.isascii() and digits.isdigit() else (1, 0, name)
+    return (0, int(name), name) if digits.isascii() and digits.isdigit() else (1, 0, name)
 
 
 @dataclass(frozen=True)
