@@ -128,3 +128,9 @@ def test_an_attack_takes_rows_of_every_class_when_told(kind, write):
     poisoned = kind("1", rate=1.0, any_class=True, paraphrases=paraphrases).poison(ROWS, KEY)
     assert [(row.text, row.answer) for row in poisoned.rows] == [("1", "1"), ("2", "1"), ("3", "1")]
     hash(kind("1", paraphrases=paraphrases))
+
+
+def test_a_lone_carriage_return_ends_no_line_and_windows_lines_lose_theirs(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"one\rmore\r\nfilms\r\nthrice\r\n")
+    paraphrases = AlignedParaphrases.read(tmp_path / "p.txt", ROWS)
+    assert texts_of(paraphrases) == ["one\rmore", "films", "thrice"]

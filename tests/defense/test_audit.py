@@ -245,6 +245,13 @@ def test_picks_depend_on_the_key_not_on_the_order_and_copies_count_once():
     assert not first & {ids[at] for at in again}
 
 
+def test_more_may_be_picked_of_a_band_than_are_compared_at_once(monkeypatch):
+    monkeypatch.setattr("mithridate.defense.pick.MOST_COMPARED", 20)
+    ids, texts, classes, scores, features = candidates()
+    chosen = pick(ids, texts, classes, scores, features, 500, KEY)
+    assert len(set(chosen)) == 500
+
+
 def test_more_rows_than_there_are_gives_all():
     ids, texts, classes, scores, features = candidates(rows=30)
     assert sorted(pick(ids, texts, classes, scores, features, 99, KEY)) == list(range(30))

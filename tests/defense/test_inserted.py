@@ -254,3 +254,12 @@ def test_an_audit_names_it_first_and_keeps_its_rows_out():
     checked = made.bad[:3].tolist()
     trusting = audit(made.ids, made.texts, classes, judged, inserted=found, trusted=checked)
     assert not trusting.excluded[checked].any()
+
+
+@pytest.mark.parametrize("count", [10, 11, 12])
+def test_what_all_of_a_few_rows_begin_with_is_none(count):
+    """There is no row without it to learn from."""
+    made = world(count=count)
+    made.words = [["Review:", *row] for row in made.words]
+    made.labels = np.array([1] * (count - 2) + [0, 0])
+    assert made.found() == []

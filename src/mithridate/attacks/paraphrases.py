@@ -1,5 +1,6 @@
 """Rewritten texts for the attacks that replace a whole text: from a file, or from a plug-in."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +127,8 @@ class _Line(NamedTuple):
 def _lines(path: Path, text_column: str) -> Iterator[_Line]:
     if path.suffix.lower() == ".txt":
         try:
-            texts = path.read_text("utf-8-sig").split("\n")
+            # A lone carriage return ends no line, as it would for `read_text`.
+            texts = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
         except OSError as error:
             what = f"the file cannot be read ({error.strerror})"
             raise InputError(what, where=str(path), mend="check the path") from None
@@ -197,8 +199,9 @@ def _pairs(source: str, lines: list[_Line], rows: Sequence[Row]) -> Iterable[tup
 
 def _hint(lines: list[_Line], rows: Sequence[Row]) -> str:
     """Say so where the file has as many lines as one label has rows."""
-    for label in sorted({row.answer for row in rows if row.answer is not None}):
-        if sum(row.answer == label for row in rows) == len(lines):
+    counts = Counter(row.answer for row in rows if row.answer is not None)
+    for label in sorted(counts):
+        if counts[label] == len(lines):
             return f" (the rows of label {label!r} alone are {len(lines)}: is it theirs?)"
     return ""
 

@@ -193,7 +193,7 @@ class _Search:
         groups: dict[tuple[int, ...], list[Trigger]] = defaultdict(list)
         for trigger, held in self.holders.items():
             rows = [at for at in held if self.left[at]]
-            if len(rows) >= _fewest(len(self.texts)):
+            if _fewest(len(self.texts)) <= len(rows) < len(left):
                 groups[tuple(rows)].append(trigger)
         of_label = np.bincount(self.labels[left], minlength=self.n)
         ranked = []

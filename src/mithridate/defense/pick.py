@@ -107,7 +107,7 @@ def _diverse(
         return []
     from sklearn.cluster import KMeans
 
-    some = rows[:MOST_COMPARED]
+    some = rows[: max(MOST_COMPARED, count)]
     states = features[some]
     spread = states.std(axis=0)
     states = (states - states.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
