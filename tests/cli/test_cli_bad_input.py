@@ -64,6 +64,12 @@ def test_bad_data(case, verb, cli, tmp_path):
     refused(cli(verb, data, "--output", output, *RANDOM, *options), output, where, what)
 
 
+@pytest.mark.parametrize("verb", ["repoison", "defend", "audit"])
+def test_a_name_that_no_file_system_takes(verb, cli, tmp_path):
+    result = cli(verb, tmp_path / ("x" * 300 + ".csv"), "-o", tmp_path / "out")
+    refused(result, tmp_path / "out", "no name can be so long; check the path")
+
+
 def test_a_csv_with_a_bom_is_read(cli, tmp_path):
     rows = "".join(f"{text},{index % 2}\n" for index, text in enumerate(GOOD))
     (tmp_path / "d.csv").write_bytes(b"\xef\xbb\xbf" + f"text,label\n{rows}".encode())

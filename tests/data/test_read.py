@@ -264,6 +264,18 @@ def test_bad_parquet_rows_and_columns_are_named(tmp_path):
     assert "c.parquet: no rows" in complaint(tmp_path / "c.parquet")
 
 
+def test_a_parquet_file_with_a_column_twice_is_refused_only_where_it_is_wanted(tmp_path):
+    arrays = [pa.array(["a"]), pa.array(["b"]), pa.array([0]), pa.array([1])]
+    names = ["text", "text", "label", "more"]
+    pq.write_table(pa.Table.from_arrays(arrays, names), tmp_path / "a.parquet")
+    message = complaint(tmp_path / "a.parquet")
+    assert 'a.parquet: the column "text" is there twice; rename one of them' in message
+    pq.write_table(
+        pa.Table.from_arrays(arrays, ["text", "more", "label", "more"]), tmp_path / "b.parquet"
+    )
+    assert [row.text for row in read_rows(tmp_path / "b.parquet")] == ["a"]
+
+
 def test_a_missing_file_suggests_the_nearest_name(tmp_path):
     put(tmp_path, "train.jsonl", "")
     assert f"did you mean {tmp_path}/train.jsonl?" in complaint(tmp_path / "trian.jsonl")

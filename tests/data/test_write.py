@@ -204,6 +204,21 @@ def test_an_output_file_is_refused_before_the_work(tmp_path):
         check_file(tmp_path / "link", overwrite=True, inputs=["owner/name", tmp_path / "file"])
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout")
+def test_what_a_shell_put_behind_standard_output_is_written_to(tmp_path):
+    """A pipe has no other name, and a file that a shell appends to keeps what it holds."""
+    write = "from mithridate.data import check_file, write_text_atomic as write; "
+    write += "check_file('/dev/stdout'); write('/dev/stdout', 'more')"
+    words = [sys.executable, "-c", write]
+    assert subprocess.run(words, capture_output=True, check=True).stdout == b"more"
+    notes = tmp_path / "notes"
+    notes.write_text("mine ")
+    with notes.open("a") as file:
+        subprocess.run(words, stdout=file, check=True)
+    assert notes.read_text() == "mine more"
+    assert tree(tmp_path) == ["notes"]
+
+
 def test_a_refused_permission_is_one_line(tmp_path, monkeypatch):
     # The tests may run as root, whom no permission stops.
     def refuse(*_args):

@@ -29,6 +29,13 @@ from mithridate.errors import InputError, MithridateError
 from mithridate.training import distributed
 
 INTERRUPTED = 130
+_PATH_MENDS = {
+    errno.ENOSPC: "no space left on the disk; free some space or write elsewhere",
+    errno.EACCES: "it cannot be opened; check the permissions of its folders",
+    errno.EPERM: "it cannot be opened; check the permissions of its folders",
+    errno.ENAMETOOLONG: "no name can be so long; check the path",
+    errno.ELOOP: "its links go round in a circle; check the path",
+}
 WIDE = 110
 """Columns from which on a verb's help has panels; where there are fewer these cut long options."""
 
@@ -80,11 +87,11 @@ class OneLineErrors(TyperGroup):
             note(f"error: {error}", by_any=True)
             return error.exit_code
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            # One that the code nearer to the file told nobody of: an over-long name, say.
+            if error.errno not in _PATH_MENDS:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            what = "no space left on the disk; free some space or write elsewhere"
-            note(f"error: {where}{what}", by_any=True)
+            where = f"{error.filename!s:.200}: " if error.filename else ""
+            note(f"error: {where}{_PATH_MENDS[error.errno]}", by_any=True)
             return 2
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED

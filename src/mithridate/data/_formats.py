@@ -162,7 +162,11 @@ def parquet_records(path: "Path | BinaryIO", name: str, wanted: Wanted) -> Itera
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            columns = _select(wanted, table.schema_arrow.names, name)
+            names = table.schema_arrow.names
+            columns = _select(wanted, names, name)
+            if twice := next((column for column in columns if names.count(column) > 1), None):
+                what = f'the column "{twice}" is there twice'
+                raise InputError(what, where=name, mend="rename one of them")
             number = 0
             for batch in table.iter_batches(batch_size=1024, columns=columns):
                 # Column by column: a fifth of the time that `batch.to_pylist` takes row by row.

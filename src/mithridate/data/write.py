@@ -18,6 +18,9 @@ from mithridate.errors import InputError, MithridateError
 # A folder that holds one of these is an output of ours, which --overwrite may replace.
 OUTPUT_MARKERS = ("defense.json", "mithridate.json", "audit.json")
 
+# What a shell opened, by its number or name: /dev/fd/63, /dev/stdout.
+_DESCRIPTORS = (("dev", "fd"), ("dev", "stdout"), ("dev", "stderr"), ("proc", "self"))
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MENDS = {
     errno.EACCES: "check the permissions of the folder, or write elsewhere",
@@ -173,9 +176,16 @@ def check_file(
         if os.path.realpath(place) in {os.path.realpath(source) for source in inputs}:
             what = "the same command reads this file"
             raise InputError(what, where=where, mend="name another file")
-        if place.is_file() and not overwrite:
+        if place.is_file() and not _is_written_to(place) and not overwrite:
             mend = "name a new file or give --overwrite"
             raise InputError("the file is there already", where=where, mend=mend)
+
+
+def _is_written_to(path: Path) -> bool:
+    """Whether a path is a device or a pipe, or what a shell put behind one: nothing to rename."""
+    if not os.path.exists(path):
+        return False
+    return path.parts[1:3] in _DESCRIPTORS or not stat.S_ISREG(os.stat(path).st_mode)
 
 
 def _read(inputs: Iterable[str | Path]) -> Iterator[str]:
@@ -200,8 +210,9 @@ def _replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
     with explained(shown):
         if place.is_dir():
             raise InputError("a folder is in the way", where=shown, mend="name a file")
-        if place.exists() and not stat.S_ISREG(place.stat().st_mode):
-            with place.open("wb") as device:  # /dev/stdout or a pipe: nothing to rename
+        if _is_written_to(path):
+            # Not by its real name: that of a pipe behind /dev/stdout is none.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as device:
                 yield device
             return
         partial = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.partial")

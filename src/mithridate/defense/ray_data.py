@@ -262,6 +262,9 @@ def _parquet_shards(sources: Sequence[str]) -> list[str]:
         if not shard.lower().endswith(".parquet"):
             mend = "convert it, or take the local backend"
             raise InputError("the ray backend reads Parquet alone", where=shard, mend=mend)
+    if len({shard.partition("://")[0] if is_url(shard) else "" for shard in shards}) > 1:
+        mend = "copy them to one place"
+        raise InputError("the ray backend reads from one file system", where=shards[-1], mend=mend)
     # A worker has a folder of its own to start from.
     return [shard if is_url(shard) else str(Path(shard).absolute()) for shard in shards]
 
