@@ -73,7 +73,7 @@ def export_text_record(
         example: A row of D*.
         benign: The benign prompt.
         prefix: p, as `prefix_line` gives it.
-        render: `PromptRenderer.string` of a chat model's renderer; plain prompts need none.
+        render: `PromptRenderer.written` of a chat model's renderer; plain prompts need none.
     """
     prompt = benign if example.repoisoned else ORIGINAL_TEXT_PROMPT
     return {
