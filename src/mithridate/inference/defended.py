@@ -147,7 +147,7 @@ def load_trained(
 
     Arguments and errors are those of `DefendedModel.load`.
     """
-    from peft import PeftModel
+    from mithridate.inference.adapter import with_adapter_of
 
     own = folder if (folder / "adapter_config.json").exists() else None
     if own is None and model is None:
@@ -163,7 +163,7 @@ def load_trained(
     )
     if own is not None:
         backbone = _base_of(own, manifest, model, settings)
-        loaded = PeftModel.from_pretrained(backbone.model, str(own))
+        loaded = with_adapter_of(backbone.model, str(own))
     else:
         backbone, loaded = _foreign(str(model), settings)
     renderer = PromptRenderer(
@@ -211,6 +211,7 @@ def _base_of(
 
 def _foreign(model: str, settings: dict[str, Any]) -> "tuple[Backbone, Any]":
     """Load what another trainer left: a PEFT adapter's folder or a whole model."""
+    from mithridate.inference.adapter import adapter_config, with_adapter_of
     from mithridate.inference.backbone import load_backbone
 
     if not (Path(model) / "adapter_config.json").exists():
@@ -222,9 +223,7 @@ def _foreign(model: str, settings: dict[str, Any]) -> "tuple[Backbone, Any]":
             where=model,
             mend="save it as safetensors: other formats can run code when they are loaded",
         )
-    from peft import PeftConfig, PeftModel
-
-    base = PeftConfig.from_pretrained(model).base_model_name_or_path
+    base = adapter_config(model).base_model_name_or_path
     if not base:
         raise InputError(
             "the adapter does not say which base model it belongs to",
@@ -232,4 +231,4 @@ def _foreign(model: str, settings: dict[str, Any]) -> "tuple[Backbone, Any]":
             mend="set base_model_name_or_path in its adapter_config.json",
         )
     backbone = load_backbone(base, **settings)
-    return backbone, PeftModel.from_pretrained(backbone.model, model)
+    return backbone, with_adapter_of(backbone.model, model)
