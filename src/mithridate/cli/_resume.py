@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.data.write import empty_folder, staged_folder, write_text_atomic
+from mithridate.training.checkpoints import newest_checkpoint
 from mithridate.training.distributed import from_main
 
 if TYPE_CHECKING:
@@ -103,9 +104,10 @@ def _held(output: Path, mark: str, secret: "Secret | None", *, overwrite: bool) 
         record = {"fingerprint": mark, "secret_key": secret.key.hex()}
         write_text_atomic(folder / RUN_FILE, json.dumps(record) + "\n", mode=0o600)
         try:
-            yield Run(folder, secret, _newest_checkpoint(folder), restarted)
+            checkpoint = newest_checkpoint(folder / WORK_FOLDER)
+            yield Run(folder, secret, checkpoint.name if checkpoint else None, restarted)
         except BaseException:
-            if _newest_checkpoint(folder) is None:
+            if newest_checkpoint(folder / WORK_FOLDER) is None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 
@@ -124,12 +126,3 @@ def _kept_key(folder: Path, mark: str) -> bytes | None:
         if record["fingerprint"] == mark and len(key) == 32:
             return key
     return None
-
-
-def _newest_checkpoint(folder: Path) -> str | None:
-    found = [
-        path.parent.name
-        for path in (folder / WORK_FOLDER).glob("checkpoint-*/trainer_state.json")
-        if path.parent.name.split("-")[1].isdigit()
-    ]
-    return max(found, key=lambda name: int(name.split("-")[1]), default=None)
