@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mithridate.errors import InputError
-from mithridate.inference.classifier import label_trie
+from mithridate.inference.classifier import Classifier, label_trie
 from mithridate.inference.scorer import Scorer
 from mithridate.inference.trie import LabelTrie
-from mithridate.tasks import ClassificationTask
+from mithridate.tasks import ClassificationTask, PromptRenderer
 from mithridate.tasks.classification import default_label_words
 
 PROMPTS = [
@@ -120,3 +120,12 @@ def test_default_words_of_up_to_five_classes_take_one_forward_position(tiny_shar
             ClassificationTask(labels, default_label_words(2 * n)), tiny_shared.tokenizer
         )
         assert len(trie.nodes) == 1
+
+
+def test_a_model_that_diverged_gives_no_answer(tiny):
+    task = ClassificationTask(("bad", "good"), default_label_words(4))
+    with torch.no_grad():
+        tiny.model.get_output_embeddings().weight.fill_(float("nan"))
+    classifier = Classifier.local(tiny.model, PromptRenderer(tiny.tokenizer, max_length=64), task)
+    with pytest.raises(InputError, match="the model's probabilities are no numbers; check its"):
+        classifier.predict(["a film"], progress=False)

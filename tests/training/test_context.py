@@ -1,20 +1,23 @@
 """No sequence is longer than the model's context: inputs are cut, settings and rows refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mithridate.data.rows import Row
-from mithridate.defense.text import benign_text_prompt, prefix_line
+from mithridate.defense.text import TextExample, benign_text_prompt, prefix_line
 from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer, Protection
 from mithridate.inference.backbone import Backbone
 from mithridate.inference.classifier import Classifier
 from mithridate.tasks import ClassificationTask, PromptRenderer
+from mithridate.tasks.text_tasks import text_task
 from mithridate.training.config import TrainingConfig
 from mithridate.training.defend import feature_extractor
-from mithridate.training.defend_text import frozen_likelihood
+from mithridate.training.defend_text import fit_text, frozen_likelihood
 from mithridate.training.finetune import fine_tune
 from mithridate.training.trainer import Sample
 
@@ -63,3 +66,24 @@ def test_a_row_longer_than_the_context_is_refused_before_training(short, tmp_pat
     row = Sample(tuple([1] * 95), (1, 1))
     with pytest.raises(InputError, match=r"a row with its answer takes 97 tokens"):
         fine_tune(short, [row], TrainingConfig(), work_folder=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("protection", [None, PROTECTION])
+def test_answers_that_leave_no_room_to_the_input_are_refused_before_training(
+    short, tmp_path, protection
+):
+    task = replace(text_task("instruction"), max_new_tokens=88)
+    examples = [TextExample("a", "one film", "good", repoisoned=protection is not None)]
+    with pytest.raises(InputError, match=r"of the model's 96 to the input; lower --max-new-tokens"):
+        fit_text(
+            short,
+            examples,
+            task,
+            protection,
+            TrainingConfig(max_length=64),
+            work_folder=tmp_path,
+            quiet=True,
+        )
+    answerer = Answerer(short.model, renderer_of(short), max_new_tokens=40, protection=protection)
+    behind = 40 + len(answerer.prefix_ids)
+    assert answerer.longest_input == 96 - behind

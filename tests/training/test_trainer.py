@@ -376,3 +376,28 @@ def test_a_model_that_cannot_recompute_activations_is_refused(tiny, tmp_path):
     config = config_of(gradient_checkpointing=True)
     with pytest.raises(InputError, match="give --no-gradient-checkpointing"):
         fine_tune(tiny, samples_of(8), config, work_folder=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("cut", ["trainer_state.json", "optimizer.pt"])
+def test_a_run_goes_on_behind_a_checkpoint_that_a_power_cut_left_empty(
+    tiny, load, tiny_folder, tmp_path, cut
+):
+    samples, config = samples_of(24, seed=3), config_of(epochs=3)
+    whole = fine_tune(tiny, samples, config, work_folder=tmp_path, checkpoints=True, quiet=True)
+    (tmp_path / "checkpoint-9" / cut).write_bytes(b"")
+    resumed = fine_tune(
+        load(tiny_folder), samples, config, work_folder=tmp_path, checkpoints=True, quiet=True
+    )
+    for name, value in adapter_of(whole).items():
+        assert torch.allclose(value, adapter_of(resumed)[name], atol=1e-6), name
+
+
+def test_a_training_that_diverged_is_refused_and_its_loss_not_shown_as_0(tiny, tmp_path):
+    with pytest.raises(InputError, match=r"diverged at a learning rate of 1e\+30: its "):
+        fine_tune(
+            tiny,
+            samples_of(24),
+            config_of(epochs=4, learning_rate=1e30),
+            work_folder=tmp_path,
+            quiet=True,
+        )

@@ -152,6 +152,13 @@ class Answerer:
         )
         return np.asarray(total / np.array([max(1, len(own)) for own in wanted]))
 
+    @property
+    def longest_input(self) -> int:
+        """The longest prompt, in tokens, that leaves an answer its room in the model's context."""
+        behind = len(self.prefix_ids) + self.max_new_tokens
+        most = self.renderer.max_length
+        return most - room_to_leave(self.model, most, behind)
+
     def _rendered(self, texts: Sequence[str], behind: int) -> RenderedPrompts:
         """Render inputs so that so many tokens fit behind them into the model's context."""
         room = room_to_leave(self.model, self.renderer.max_length, behind)

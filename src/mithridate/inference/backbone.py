@@ -104,6 +104,26 @@ def room_to_leave(model: Any, max_length: int, behind: int) -> int:
     return 0 if context is None else max(0, max_length + behind - context)
 
 
+def check_room(model: Any, max_length: int, behind: int) -> None:
+    """Refuse answers so long that hardly an input would fit before them into the context.
+
+    Args:
+        model: A causal language model.
+        max_length: Longest prompt, in tokens.
+        behind: Tokens that come behind it.
+
+    Raises:
+        InputError: Less than a quarter of the longest prompt is left.
+    """
+    left = max_length - room_to_leave(model, max_length, behind)
+    if left < max_length / 4:
+        raise InputError(
+            f"answers of {behind:,} tokens leave {max(0, left):,} of the model's "
+            f"{context_of(model):,} to the input",
+            mend="lower --max-new-tokens",
+        )
+
+
 def fingerprint(model: Any) -> str:
     """Return a SHA-256 over the names, shapes and a sample of the values of a model's weights.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mithridate.errors import InputError
 from mithridate.inference.scores import LabelScorer
 from mithridate.inference.trie import LabelTrie
 from mithridate.tasks.classification import ClassificationTask
@@ -101,11 +102,17 @@ class Classifier:
             texts: The inputs.
             open_decoding: Find out what the model would say over the whole vocabulary, too.
             progress: Whether to show a progress bar on a terminal.
+
+        Raises:
+            InputError: The model answers with no numbers.
         """
         n = self.task.n
         prompt = ORIGINAL_PROMPT if self.benign is None else self.benign
         rendered = self.renderer.render(texts, prompt, reserve=self.reserve)
         scores = self.scorer.score(rendered.ids, greedy=open_decoding, progress=progress)
+        if np.isnan(scores.log_probabilities).any():
+            mend = "check its weights: the training may have diverged"
+            raise InputError("the model's probabilities are no numbers", mend=mend)
         start = 0 if self.benign is None else n
         everything = _normalized(scores.log_probabilities)
         scored = scores.log_probabilities[:, start : start + n]

@@ -42,6 +42,12 @@ def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
         raise InputError(
             "the model has no fast tokenizer", where=reference, mend="convert it to tokenizer.json"
         )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
+        raise InputError(
+            "the tokenizer has neither a token that ends a text nor one to pad with",
+            where=reference,
+            mend="name one in its tokenizer_config.json (eos_token)",
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

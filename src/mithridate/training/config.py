@@ -36,7 +36,7 @@ class TrainingConfig(BaseModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] = ("all-linear",)
     layers: tuple[int, int] | None = None
-    learning_rate: float | None = Field(default=None, gt=0.0)
+    learning_rate: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     schedule: str = "linear"
     warmup_ratio: float = Field(default=0.05, ge=0.0, lt=1.0)
     batch_size: int = Field(default=16, ge=1)
@@ -46,7 +46,7 @@ class TrainingConfig(BaseModel):
     max_length: int = Field(default=512, ge=8)
     best_epoch: bool = False
     gradient_checkpointing: bool | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     def checkpoints_gradients(self, hidden_size: int) -> bool:
         """Return whether a model of some width recomputes activations."""

@@ -25,7 +25,7 @@ from mithridate.defense.secret import Secret
 from mithridate.defense.select import Subset
 from mithridate.defense.text import TextExample
 from mithridate.inference.answerer import Answerer, Protection
-from mithridate.inference.backbone import Backbone, check_context
+from mithridate.inference.backbone import Backbone, check_context, check_room
 from mithridate.inference.defended_text import DefendedAnswerer
 from mithridate.inference.likelihood import answer_log_probabilities
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer, PromptStyle
@@ -132,6 +132,8 @@ def fit_text(
     started = time.monotonic()
     renderer = PromptRenderer(backbone.tokenizer, max_length=config.max_length, style=prompt_style)
     benign, prefix = (protection.prompt, protection.prefix) if protection else (None, "")
+    behind = task.max_new_tokens + len(renderer.answers([prefix])[0])
+    together(lambda: check_room(backbone.model, config.max_length, behind))
     tokenized = together(lambda: tokenize_text(examples, benign, prefix, renderer))
     training = fine_tune(
         backbone, tokenized.samples, config, work_folder=work_folder, quiet=quiet, **options

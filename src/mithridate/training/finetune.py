@@ -17,6 +17,7 @@ from mithridate.inference.attention import packs
 from mithridate.inference.backbone import Backbone, check_context
 from mithridate.inference.features import decoder_layers
 from mithridate.inference.forward import fast_forward
+from mithridate.training.checkpoints import newest_checkpoint
 from mithridate.training.config import TrainingConfig
 from mithridate.training.distributed import (
     check_launch,
@@ -121,14 +122,33 @@ def fine_tune(
     with fast_forward(model):
         output = trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    weights = whole_adapter(trainer.model)
+    together(lambda: _check_finite(model, weights, config))
     tokens = config.epochs * sum(len(row.prompt) + len(row.answer) - 1 for row in samples)
     return Training(
         model.eval(),
         losses,
         float(output.metrics["train_runtime"]),
         tokens,
-        whole_adapter(trainer.model),
+        weights,
     )
+
+
+def _check_finite(model: Any, whole: dict[str, Any] | None, config: TrainingConfig) -> None:
+    """Refuse a model that training drove to no numbers: it would answer, and mean nothing.
+
+    Args:
+        model: With its adapter.
+        whole: The adapter's weights, where the model's own lie in pieces.
+        config: The settings.
+    """
+    own = (weight.detach() for weight in model.parameters() if weight.requires_grad)
+    if not all(bool(torch.isfinite(weight).all()) for weight in (whole or {}).values() or own):
+        rate = config.learning_rate_for(model.config.get_text_config().hidden_size)
+        raise InputError(
+            f"the training diverged at a learning rate of {rate:g}: its weights are no numbers",
+            mend="lower the learning rate (--learning-rate)",
+        )
 
 
 def _last(samples: Sequence[Sample]) -> list[int]:
@@ -241,6 +261,7 @@ def _arguments(
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=config.seed,
         log_level="error",
+        logging_nan_inf_filter=False,  # it would show a loss that is no number as 0
     )
     # Several GPUs are `accelerate launch`'s; torch's DataParallel would cut packed batches up.
     arguments._n_gpu = min(arguments.n_gpu, 1)
@@ -258,7 +279,8 @@ def _identity(backbone: Backbone, samples: Sequence[Sample], config: TrainingCon
 
 def _own_checkpoint(folder: Path, identity: str) -> str | None:
     """Return the checkpoint to resume from, and leave the run's identity beside it."""
-    checkpoint = _last_checkpoint(folder)
+    newest = newest_checkpoint(folder)
+    checkpoint = None if newest is None else str(newest)
     path = folder / RUN_FILE
     if checkpoint and (not path.is_file() or path.read_text().strip() != identity):
         raise InputError(
@@ -270,17 +292,6 @@ def _own_checkpoint(folder: Path, identity: str) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path, identity + "\n")
     return checkpoint
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest complete checkpoint in a work folder."""
-    found = [
-        path
-        for path in folder.glob("checkpoint-*")
-        if (path / "trainer_state.json").exists() and path.name.split("-")[1].isdigit()
-    ]
-    newest = max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return str(newest) if newest else None
 
 
 class TrainingBar(TrainerCallback):  # type: ignore[misc]

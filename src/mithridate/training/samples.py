@@ -131,6 +131,11 @@ def _answers(
                 mend="use another secret, or a model whose tokenizer keeps lines apart",
             )
     longest, eos = renderer.longest_answer, renderer.tokenizer.eos_token_id
+    if eos is None:
+        raise InputError(
+            "the tokenizer has no token that ends a text, so no answer would ever end",
+            mend="name one in its tokenizer_config.json (eos_token)",
+        )
     answers, cut = [], 0
     for ids, example in zip(own, examples, strict=True):
         whole = [*(before if example.repoisoned else ()), *ids, eos]
