@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from mithridate.cli._audit import Given, audit_files, make_report, show
 from mithridate.cli._findings import check_table, read_checked, read_triggers, triggers_text
+from mithridate.cli._known import read_ids
 from mithridate.cli.main import app
 from mithridate.data.read import Columns
 from mithridate.data.rows import Row
@@ -275,6 +276,19 @@ def test_checked_rows_that_a_spreadsheet_saved_with_semicolons_are_not_lost(cli,
     assert check.is_file()
 
 
+def test_checked_rows_that_a_spreadsheet_saved_in_another_encoding_are_not_lost(cli, tmp_path):
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    (folder / "audit.json").write_text("{}")
+    check = folder / "check.csv"
+    check.write_bytes("checked,label,text,id\n,0,a dull film,r1\nok,0,café,r2\n".encode("cp1252"))
+    done = cli("audit", tmp_path / "d.jsonl", "-o", folder, "--overwrite")
+    assert done.exit_code == 2
+    assert "check.csv" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert check.is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
@@ -359,6 +373,29 @@ def test_a_row_is_found_by_its_text_where_a_spreadsheet_changed_its_id(tmp_path)
     path = tmp_path / "f.csv"
     path.write_text("checked,label,text,id\nok,0,a text,1.2E+46\n1,1,other,b\n")
     assert read_checked(path, rows, ("0", "1"), Columns()).trusted == {"12e45678", "b"}
+
+
+def test_a_changed_id_that_another_row_has_trusts_nothing_unread(tmp_path):
+    """A spreadsheet makes 12 of 0012; whoever wrote a row with that id would be trusted for it."""
+    rows = [
+        Row("0012", "a lovely film", "1"),
+        Row("12", "a mn awful film", "1"),
+        Row("0100", "a film", "0"),
+        Row("0200", "a film", "1"),
+    ]
+    path = tmp_path / "f.csv"
+    path.write_text("checked,label,text,id\nok,1,a lovely film,12\nok,1,a film,100\n")
+    assert read_checked(path, rows, ("0", "1"), Columns()).trusted == {"0012", "0200"}
+    path.write_text("checked,label,text,id\nok,1,a text that a spreadsheet changed,12\n")
+    assert read_checked(path, rows, ("0", "1"), Columns()).trusted == {"12"}
+
+
+@pytest.mark.parametrize("labels", [("0", "1"), ()])
+def test_of_a_table_that_a_person_filled_in_the_wrong_rows_are_meant(tmp_path, labels):
+    rows = [Row("a", "a text", "0"), Row("b", "other", "1"), Row("c", "third", "1")]
+    path = tmp_path / "f.csv"
+    path.write_text("checked,label,text,id\nok,0,a text,a\nwrong,1,other,b\n,1,third,c\n")
+    assert read_ids(path, rows, Columns(), labels=labels) == {"b"}
 
 
 def test_a_corrected_label_is_not_taken_over_and_said_aloud(tmp_path):

@@ -332,8 +332,7 @@ def check_output(
     Raises:
         InputError: It does, or rows are to be handed out and there is no folder.
     """
-    import csv
-
+    from mithridate.data._formats import READERS
     from mithridate.data.write import check_target
 
     if output is None:
@@ -345,10 +344,10 @@ def check_output(
     path = output / CHECK_FILE
     if not path.is_file() or not is_check_file(path):
         return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if any((record.get(CHECKED) or "").strip() for record in csv.DictReader(file)):
-            mend = "move it elsewhere, or write to another folder"
-            raise InputError("it holds rows that were checked", where=str(path), mend=mend)
+    records = READERS[path.suffix](path, str(path), {CHECKED: True})
+    if any(str(fields[CHECKED] or "").strip() for _, fields in records):
+        mend = "move it elsewhere, or write to another folder"
+        raise InputError("it holds rows that were checked", where=str(path), mend=mend)
 
 
 def check_pick(pick: int | None, rows: int, checked: int) -> None:

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,8 @@ def read_checked(
     """Read a table that a person filled in.
 
     Rows are found by their ids, since a spreadsheet may change a text; a row whose id it changed
-    is found by its text. Copies of a checked row, the same text with the same label, count as
-    checked with it.
+    is found by its text, also where another row has the changed id. Copies of a checked row, the
+    same text with the same label, count as checked with it.
 
     Args:
         path: The file: ``ok`` or ``wrong`` in the column ``checked``, or the right label.
@@ -121,8 +122,14 @@ def read_checked(
         if not mark:
             blank += 1
             continue
-        row = places.find(_cell(fields.get(id_column)), _cell(fields.get(columns.text)), where)
-        if not _same_answer(_cell(fields.get(columns.answer)), row, labels):
+        answer = _cell(fields.get(columns.answer))
+        row = places.find(
+            _cell(fields.get(id_column)),
+            _cell(fields.get(columns.text)),
+            where,
+            is_answer=partial(_same_answer, answer, labels=labels),
+        )
+        if not _same_answer(answer, row, labels):
             kept = f'leave the column "{columns.answer}" as it is'
             goes = f'; the right label goes into the column "{CHECKED}"' if labels else ""
             raise InputError(
@@ -199,14 +206,22 @@ class _Places:
         for row in rows:
             self._by_text.setdefault(row.text, []).append(row)
 
-    def find(self, row_id: str, text: str, where: str) -> "Row":
-        """Return the row of an id, else of a text."""
-        for said in _said(row_id):
-            if said in self._by_id:
-                return self._by_id[said]
-        for said in _said(text):
-            if said in self._by_text:
-                return self._by_text[said][0]
+    def find(
+        self, row_id: str, text: str, where: str, *, is_answer: Callable[["Row"], bool]
+    ) -> "Row":
+        """Return the row of an id, else of a text.
+
+        An id is taken for a changed one where the text is just another row's: a spreadsheet makes
+        12 of 0012, and whoever wrote that row must not be trusted for it.
+        """
+        named = next((self._by_id[said] for said in _said(row_id) if said in self._by_id), None)
+        if named is not None and named.text in _said(text):
+            return named
+        of_text = [row for said in _said(text) for row in self._by_text.get(said, ())]
+        if of_text:
+            return next(filter(is_answer, of_text), of_text[0])
+        if named is not None:
+            return named
         raise InputError(
             f"the row {row_id!r:.60} is not in the data",
             where=where,

@@ -55,7 +55,7 @@ def read_known(
     from mithridate.defense.prepare import Findings
 
     def ids(path: Path) -> frozenset[str]:
-        return read_ids(path, rows, columns, task)
+        return read_ids(path, rows, columns, labels=labels, task=task)
 
     trusted, wrong = read_trusted(options.trusted, rows, columns, labels=labels, task=task)
     excluded = ids(options.exclude) if options.exclude else frozenset()
@@ -89,21 +89,28 @@ def read_trusted(
     if path is None:
         return frozenset(), frozenset()
     if not is_check_file(path):
-        return read_ids(path, rows, columns, task), frozenset()
+        return read_ids(path, rows, columns, task=task), frozenset()
     checked = read_checked(path, rows, labels, columns)
     note(f"{path}: {checked}")
     return checked.trusted, checked.wrong
 
 
 def read_ids(
-    path: Path, rows: "Sequence[Row]", columns: "Columns", task: "TextTask | None" = None
+    path: Path,
+    rows: "Sequence[Row]",
+    columns: "Columns",
+    *,
+    labels: Sequence[str] = (),
+    task: "TextTask | None" = None,
 ) -> frozenset[str]:
     """Return the ids of the rows of D that a file names.
 
     Args:
-        path: A ``.txt`` file of ids, one a line, or a file of rows.
+        path: A ``.txt`` file of ids, one a line, or a file of rows; of one that a person filled in,
+            the rows found wrong.
         rows: D.
         columns: The columns of D, and of a file of rows.
+        labels: Those of D; none where answers are text.
         task: Reads a file of rows as it read D, where answers are text.
 
     Raises:
@@ -111,6 +118,8 @@ def read_ids(
     """
     if path.suffix.lower() == ".txt":
         return _listed_ids(path, {row.id for row in rows})
+    if is_check_file(path):
+        return read_checked(path, rows, labels, columns).wrong
     from mithridate.data.read import iter_rows
 
     named = iter_rows(path, columns) if task is None else task.read(path, columns)

@@ -127,7 +127,7 @@ class DefenseOptions:
         Path | None,
         typer.Option(
             help="Rows to keep out of the re-poisoned ones, such as audit's exclude.txt; a file as "
-            "for --trusted.",
+            "for --trusted, of whose checked rows the wrong ones count.",
             rich_help_panel=_DEFENSE,
         ),
     ] = None
@@ -144,7 +144,7 @@ class DefenseOptions:
     poisoned_ids: Annotated[
         Path | None,
         typer.Option(
-            help="Where the truth is known: the poisoned rows, a file as for --trusted. Nothing "
+            help="Where the truth is known: the poisoned rows, a file as for --exclude. Nothing "
             "but the report changes.",
             rich_help_panel=_DEFENSE,
         ),

@@ -153,7 +153,7 @@ def _read(
     rows, skipped, task, named = read_text_rows(data, columns)
     trusted, wrong = read_trusted(options.trusted, rows, named, task=task)
     known = options.poisoned_ids
-    poisoned = None if known is None else read_ids(known, rows, named, task)
+    poisoned = None if known is None else read_ids(known, rows, named, task=task)
     check_pick(options.pick, len(rows), len(trusted | wrong))
     answers = [task.target(row) for row in rows]
     return TextGiven(rows, answers, skipped, task, named, trusted, wrong, poisoned, secret)

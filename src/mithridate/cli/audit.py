@@ -64,7 +64,7 @@ class AuditOptions:
         int | None,
         typer.Option(
             min=1,
-            help=f"Hand out so many rows worth checking, as {CHECK_FILE} in the output (100).",
+            help=f"Hand out so many rows worth checking, about 100, as {CHECK_FILE} in the output.",
             rich_help_panel=_AUDIT,
         ),
     ] = None
@@ -78,8 +78,8 @@ class AuditOptions:
     poisoned_ids: Annotated[
         Path | None,
         typer.Option(
-            help="Where the truth is known: the poisoned rows, a file as for --trusted. Gives "
-            "precision and recall, and changes nothing else.",
+            help="Where the truth is known: the poisoned rows, a file as for defend's --exclude. "
+            "Gives precision and recall, and changes nothing else.",
             rich_help_panel=_AUDIT,
         ),
     ] = None
@@ -197,7 +197,7 @@ def _read(
     if options.trusted is not None:
         check_trusted(rows, task, trusted)
     known = options.poisoned_ids
-    poisoned = None if known is None else read_ids(known, rows, read_columns)
+    poisoned = None if known is None else read_ids(known, rows, read_columns, labels=task.labels)
     check_pick(options.pick, len(rows), len(trusted | wrong))
     return Given(rows, task, trusted, wrong, poisoned, secret)
 
