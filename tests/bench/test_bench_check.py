@@ -28,6 +28,10 @@ CASES = [
     ({"rates": [0.1, 0.001]}, "a poison rate of 0.001 of 120 rows is no row; raise the rate"),
     ({"defenses": ["none", "cleangen"]}, "cleangen is for text, and the answers are labels; name"),
     ({"defenses": ["none", "strip"], "datasets": [ASKED]}, "strip is for labels, and the answers"),
+    (
+        {"attacks": [{**BADNETS, "target": "0"}], "datasets": [{**DATA, "test": "zeros.jsonl"}]},
+        "all test rows have the target '0': none can be triggered; add rows with other answers",
+    ),
     ({"attacks": ["badchain"], "datasets": [ASKED]}, "badchain is for the task math, not instruc"),
     ({"defenses": ["none", "rewrite"]}, "rewrite has no command; name a program that reads a tex"),
     (
@@ -41,6 +45,7 @@ CASES = [
 def cells_of(write_config, tmp_path):
     """Return a planner of the cells of a matrix."""
     (tmp_path / "short.txt").write_text("one text\n")
+    (tmp_path / "zeros.jsonl").write_text('{"text": "a film", "label": "0"}\n' * 3)
     return lambda **changed: matrix_cells(read_config(write_config(**changed)))
 
 

@@ -169,6 +169,12 @@ BADNETS = {"name": "badnets", "target": "1"}
         ({"defenses": [{"name": "crow", "settings": {"batch_size": 0}}]}, "crow's settings are no"),
         ({"defenses": [{"name": "onion", "settings": {"removed": [5]}}]}, "holds 5, no share"),
         ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ({"seeds": [0, -1]}, "seeds.1: Input should be greater than or equal to 0"),
+        ({"seeds": [2**32]}, "seeds.0: Input should be less than 4294967296"),
+        (
+            {"training": {"learning_rate": float("inf")}},
+            "training.learning_rate: Input should be a",
+        ),
         ({"rates": []}, "rates: Tuple should have at least 1 item"),
         ({"models": []}, "models: Tuple should have at least 1 item"),
         ({"attacks": [{**BADNETS, "rates": []}]}, "attacks.0.rates: Tuple should have at least 1"),
@@ -253,6 +259,12 @@ def test_paraphrases_that_are_not_there_are_refused(write_config, tmp_path):
     rewriting = {"name": "synbkd", "target": "1", "paraphrases": ["a.jsonl", "b.jsonl"]}
     message = refused(write_config(attacks=[rewriting]))
     assert f"attacks.synbkd.paraphrases: there is no file {tmp_path / 'b.jsonl'}" in message
+
+
+def test_a_value_that_looks_like_a_date_and_is_none_is_refused(tmp_path):
+    path = tmp_path / "matrix.yaml"
+    path.write_text("name: 2026-02-30\n")
+    assert refused(path).startswith(f"{path}: a value cannot be read (day is out of range")
 
 
 @pytest.mark.parametrize(

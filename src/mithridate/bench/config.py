@@ -34,6 +34,7 @@ from mithridate.training.config import TrainingConfig
 
 Task = Literal["classification", "math", "summarization", "instruction"]
 Setting = str | int | float | bool | tuple[str | int | float, ...] | None
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], Field(min_length=1)]
 
@@ -229,7 +230,7 @@ class MatrixConfig(_Strict):
     defenses: tuple[Annotated[DefenseConfig, BeforeValidator(_named)], ...] = Field(
         default=(DefenseConfig(name="none"), DefenseConfig(name="p2p")), min_length=1
     )
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     training: Annotated[TrainingConfig, AfterValidator(_without_dev_rows)] = TrainingConfig()
     trusted: int = Field(default=100, ge=0)
     precision: Precision = "auto"
@@ -274,6 +275,9 @@ def read_as(kind: type[Config], path: Path) -> Config:
         raise InputError(what, where=str(path), mend="check the path") from None
     except UnicodeDecodeError:
         raise InputError("the file is not UTF-8 text", where=str(path), mend="save it so") from None
+    except ValueError as error:  # a value that looks like a date and is none, 2026-02-30
+        what = f"a value cannot be read ({error})"
+        raise InputError(what, where=str(path), mend="put it in quotes") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -28,7 +28,11 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
     A crash can tear the last line only. The next line then starts on a new one, so nothing else
     is lost.
+
+    Raises:
+        ValueError: The record holds a number that is none, which no other program could read.
     """
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with path.open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         end = file.seek(0, os.SEEK_END)
@@ -36,7 +40,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
             file.seek(end - 1)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
 

@@ -25,6 +25,7 @@ from mithridate.bench.workbench import Bench, LabelBench, TextBench
 from mithridate.data.rows import Row
 from mithridate.data.write import write_text_atomic
 from mithridate.defense.secret import Secret
+from mithridate.errors import InputError
 from mithridate.evaluation.evaluate_text import bootstrap_mean, check_target_fits
 from mithridate.evaluation.intervals import Share, share
 from mithridate.inference.backbone import best_device, load_backbone, resolve_precision
@@ -94,6 +95,9 @@ class CellRun:
         """
         self.scene.check_attack(self.cell.attack, self.cell.rate)
         scene, tokenizer = self.scene, load_tokenizer(self.cell.model)
+        if not scene.triggered:
+            what = f"{scene.attack.name} has nothing for any of the test rows"
+            raise InputError(what, mend="give rows or rewritten texts that it can use")
         check_visible(
             scene.attack,
             scene.all_test,

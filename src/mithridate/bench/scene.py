@@ -93,7 +93,8 @@ class Scene:
 
         Raises:
             InputError: It is for another task, lacks a setting, wants a label that there is not,
-                its paraphrases do not belong to the rows, or the rate rounds to no row.
+                its paraphrases do not belong to the rows, the rate rounds to no row, or all test
+                rows have the target.
         """
         only, task = find_attack(attack.name).only_task, self.cell.data.task
         if only not in (None, task):
@@ -104,6 +105,9 @@ class Scene:
             self.labels.label_index(made.target)
         if not self.cell.data.poisoned:
             made.quota(self.given)
+        if all(made.has_target(row) for row in self.all_test):
+            what = f"all test rows have the target {made.target!r:.60}: none can be triggered"
+            raise InputError(what, mend="add rows with other answers, or name another target")
 
     @cached_property
     def poisoned(self) -> Poisoned:

@@ -25,7 +25,7 @@ def demo(
         str | None,
         typer.Option(help="Model folder, hub id or name; SmolLM2-135M-Instruct if none."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all draws.")] = 0,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
