@@ -17,6 +17,7 @@ from mithridate.report.cells_judged import Spread, level, study
 from mithridate.report.cells_page import overview, render_cells_page
 from mithridate.report.cells_tables import render_csv, render_latex, render_markdown
 from mithridate.report.cells_verdict import headline, qualifications
+from mithridate.report.words import points
 
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&{{7*7}}|$x_1%\\ ‮no\u200bne\u2028\x00"
 PAIR = [line(), line(defense="p2p", asr=0.11)]
@@ -352,6 +353,19 @@ def test_every_cell_stands_in_the_page_without_scripts(made):
     assert page.count('<tr><th scope="row">agnews') == 0
     assert page.count('<tr><th scope="row">sst2') == 100
     assert page.count('<tr><th scope="row">trec') == 20
+
+
+def test_in_a_box_of_the_heat_map_tests_alone_count_where_there_are_any(made):
+    """A seed whose undefended model learned nothing would flatter the defense."""
+    seeds = [
+        line(asr=0.9, seed=0),
+        line(asr=0.5, seed=0, defense="p2p"),
+        line(asr=0.15, seed=1),
+        line(asr=0.12, seed=1, defense="p2p"),
+    ]
+    (grid,) = grids(made(seeds))
+    ((_, (_, box)),) = grid.rows
+    assert box.text == points(0.5 - seeds[0]["floor"])
 
 
 def test_the_figures_hold_every_number_as_text(made):

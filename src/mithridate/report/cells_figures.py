@@ -15,6 +15,7 @@ from mithridate.report.cells import Cell
 from mithridate.report.cells_judged import EXCESS, Group, Judged, Spread, Study, level
 from mithridate.report.words import clipped, legible, points
 
+_TESTS = ("holds", "misses", "learned")
 _MOST_GRIDS, _MOST_PANELS = 24, 24
 # Of a grid: its boxes, the slanted heads above and the names of its rows.
 _WIDE, _TALL, _LETTER = 58.0, 25.0, 6.5
@@ -117,14 +118,16 @@ def _attack(cell: Cell) -> str:
 
 
 def _box(cells: Sequence[Judged] | None) -> Box | None:
-    spread = Spread.of(judged.cell.excess for judged in cells or [])
-    if spread is None or not cells:
+    tests = [one for one in cells or () if one.verdict in _TESTS]
+    # Beside tests, what is none would flatter the defense.
+    spread = Spread.of(judged.cell.excess for judged in tests or cells or ())
+    if spread is None:
         return None
     text = points(spread.mean)
     spoken = text
     if spread.n > 1:
         spoken += f" ({points(spread.low)} to {points(spread.high)}, {spread.n} cells)"
-    if any(judged.verdict not in ("no test", "not learned", "no undefended") for judged in cells):
+    if tests:
         return Box(text, spoken, level(spread.mean))
     return Box(f"({text})", f"{spoken}, no test", None)
 
