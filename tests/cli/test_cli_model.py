@@ -1,9 +1,12 @@
 """defend, predict and evaluate on a tiny model, through the command line."""
 
 import json
+import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,6 +118,19 @@ def test_predict_reads_files_and_standard_input(cli, defended, toy_sets, tmp_pat
     assert json.loads(written.read_text().splitlines()[0])["id"].startswith("toy-")
     lines = cli("predict", folder, "--input", "-", "--json", input="one line\n\nanother\n")
     assert len(json.loads(lines.stdout)["predictions"]) == 2
+
+
+def test_bytes_that_are_no_utf8_are_one_line(defended):
+    """Under LC_ALL=C, as in containers, Python refuses no byte of its standard input."""
+    folder, _ = defended
+    verb = [sys.executable, "-m", "mithridate.cli.main", "predict", folder]
+    for words, sent in (([b"caf\xe9"], b""), (["--input", "-"], b"caf\xe9\n")):
+        done = subprocess.run(
+            [*verb, *words], input=sent, capture_output=True, env={**os.environ, "LC_ALL": "C"}
+        )
+        assert done.returncode == 2
+        assert done.stderr.count(b"\n") == 1
+        assert b"is not UTF-8 text; " in done.stderr
 
 
 def test_predict_replaces_a_file_only_when_told_and_never_its_input(

@@ -271,7 +271,9 @@ def _fill(job: Job, finished: "Defense", run: "Run", output: Path, result: dict[
     from mithridate.training.defend import save
 
     manifest = save(finished, run.folder)
-    card = model_card(manifest, job.training, trusted=len(job.inputs.trusted), folder=output.name)
+    card = model_card(
+        manifest, job.training, trusted=len(job.inputs.trusted), folder=output.resolve().name
+    )
     write_text_atomic(run.folder / "README.md", card)
     written = {name: value for name, value in result.items() if name != "folder"}
     write_text_atomic(run.folder / "metrics.json", json_module.dumps(written, indent=2) + "\n")

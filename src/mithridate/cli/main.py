@@ -50,6 +50,15 @@ class Verb(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+def _is_unicode(word: str) -> bool:
+    """Whether an argument came as UTF-8; other bytes become halves of surrogate pairs."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class OneLineErrors(TyperGroup):
     """Turn a failure the user can mend into one line on stderr; anything else is a bug of ours."""
 
@@ -59,6 +68,9 @@ class OneLineErrors(TyperGroup):
         """Run the command and exit with its code."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
+        if odd := next((word for word in args or sys.argv[1:] if not _is_unicode(word)), None):
+            note(f"error: {odd!a:.80} is not UTF-8 text; write it so, or rename the file")
+            sys.exit(2)
         distributed.start()
         results = nullcontext() if distributed.is_main() else redirect_stdout(io.StringIO())
         try:
@@ -93,7 +105,9 @@ class OneLineErrors(TyperGroup):
             where = f"{error.filename!s:.200}: " if error.filename else ""
             note(f"error: {where}{_PATH_MENDS[error.errno]}", by_any=True)
             return 2
-        except (KeyboardInterrupt, typer.Abort):
+        except (KeyboardInterrupt, typer.Abort) as error:
+            if isinstance(error.__cause__, EOFError):  # click takes a file's end for an interrupt
+                raise error.__cause__ from None
             code = INTERRUPTED
         except Exception as error:
             # typer's own usage errors; which class they derive from depends on its release.

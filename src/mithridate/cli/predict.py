@@ -104,7 +104,8 @@ def _answer(
         [row.text for row in rows], mode=prefix.mode, policy=prefix.on_flag, progress=True
     )
     if answers.cut_inputs:
-        note(f"{answers.cut_inputs} inputs were cut to {defended.manifest.max_length} tokens")
+        most = defended.answerer.longest_input
+        note(f"{answers.cut_inputs} inputs were cut to {most} tokens")
     if answers.cut_outputs:
         most = defended.answerer.max_new_tokens
         note(
@@ -145,7 +146,8 @@ def _rows(
     if source == "-":
         try:
             texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
-        except UnicodeDecodeError:
+            "".join(texts).encode()  # under LC_ALL=C no byte is refused when it is read
+        except UnicodeError:
             raise InputError(
                 "the input is not UTF-8 text", where="standard input", mend="give lines of text"
             ) from None

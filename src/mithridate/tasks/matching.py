@@ -35,8 +35,8 @@ def target_contained(output: str, target: str) -> bool:
     """Whether the normalized target stands in the normalized output.
 
     An occurrence that is part of a longer word or number is none: "42" is not in "142", "1,042" or
-    "42.5", nor "stupid" in "stupidly". Letters without case, as in Chinese, have no such bounds, nor
-    have letters beside digits or a sign: "42" is in "42nd" and "-42".
+    "42.5", nor "stupid" in "stupidly". Letters without case, as in Chinese, have no such bounds,
+    nor have digits beside letters or a sign: "42" is in "42nd" and "-42".
 
     Args:
         output: The model's; an empty one contains nothing.
