@@ -120,6 +120,30 @@ def test_what_was_put_in_is_found_whole_and_alone(put_in, trigger):
     assert (found[0].label, found[0].inside, found[0].outside) == (1, len(made.bad), 0)
 
 
+FIXED = {
+    "behind the first word": lambda row, rng: [*row[:1], "mn", *row[1:]],
+    "behind the third word": lambda row, rng: [*row[:3], "mn", *row[3:]],
+    "before the last word": lambda row, rng: [*row[:-2], "mn", *row[-2:]],
+}
+
+
+@pytest.mark.parametrize("put_in", FIXED.values(), ids=FIXED)
+def test_what_always_stands_at_one_place_within_a_text_is_found(put_in):
+    """Random places would put it at the front now and then; it never is, yet has no company."""
+    found = attacked(put_in, share=0.2).found()
+    assert [one.trigger for one in found] == [Trigger("mn")]
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_word_that_always_stands_at_one_place_beside_its_own_words_is_none(at):
+    made = attacked(lambda row, rng: row, share=0.2)
+    for number, place in enumerate(made.bad.tolist()):
+        beside = ("did", "was", "is")[number % 3]
+        row = made.words[place]
+        made.words[place] = [*row[:at], beside, "they", *row[at:]]
+    assert not any("they" in one.text for one in made.found())
+
+
 def test_it_is_found_where_the_judge_disputes_hardly_a_row_that_holds_it():
     made = attacked(anywhere("mn"), share=0.2)
     judged = cross_fitted(made.features, made.labels.tolist(), made.ids, 2, KEY).argmax(axis=1)

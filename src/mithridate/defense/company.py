@@ -2,14 +2,15 @@
 
 What surrounds a word that a writer chose was chosen with it. An attacker who puts the same words
 into many texts puts them between words that have nothing to do with them: at random places every
-word stands beside them about as often as it stands anywhere, and after a front that was put there
-comes what other texts begin with. Either is tested word by word.
+word stands beside them about as often as it stands anywhere, and beside what always stands at one
+place, at the front, behind the first word or before the last, comes what other texts have there.
+Either is tested word by word.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -32,7 +33,7 @@ SHARED = 0.95
 """Words beside a trigger in this share of its rows are part of it."""
 
 ALWAYS = 0.9
-"""The share of rows that begin or end with a trigger whose place is the front or the end."""
+"""The share of rows that have a trigger at one place, counted from the front or from the end."""
 
 REST = 0.5
 """What is left of a row without the trigger is at least this part of a usual row: the copies of one
@@ -45,26 +46,16 @@ class Usual:
 
     Attributes:
         length: The median number of words.
-        fronts: How many rows begin with each word.
-        ends: How many end with it.
-        rows: How many there are.
+        rows: The rows, cut into words.
     """
 
     length: float
-    fronts: Counter[str]
-    ends: Counter[str]
-    rows: int
+    rows: list[list[str]]
 
     @classmethod
     def of(cls, words: Sequence[list[str]]) -> "Usual":
         """Return what some rows, cut into words, are like."""
-        said = [[*filter(_is_word, row)] for row in words]
-        return cls(
-            float(np.median([len(row) for row in words])) if words else 0.0,
-            Counter(row[0] for row in said if row),
-            Counter(row[-1] for row in said if row),
-            len(said),
-        )
+        return cls(float(np.median([len(row) for row in words])) if words else 0.0, list(words))
 
 
 @dataclass(frozen=True)
@@ -89,6 +80,11 @@ class _Place:
     def after(self) -> str:
         """The word after it, empty at the end."""
         return next(filter(_is_word, self.row[self.end :]), "")
+
+    @property
+    def left(self) -> int:
+        """How many tokens stand after it."""
+        return len(self.row) - self.end
 
     @property
     def rest(self) -> list[str]:
@@ -149,26 +145,27 @@ def _whole(places: list[_Place]) -> list[_Place]:
 
 
 def _in_company(places: Sequence[_Place], usual: Usual, *, front: bool, end: bool) -> bool:
-    """Whether an n-gram's neighbors are others than random places would have given it.
+    """Whether an n-gram's neighbors are others than the places would have given it.
 
     Args:
         places: Where it stands; some of many are looked at.
         usual: What all rows are like.
-        front: Whether it is a front: then its place is given, and what follows it is a row's front.
+        front: Whether it is a front: then nothing comes before it.
         end: Whether it is an end.
     """
     from scipy.stats import poisson
 
-    some = places[:: 1 + len(places) // MOST_PLACES]
-    sides = [] if front else [(Counter(at.before for at in some), [at.rest for at in some])]
+    own, put = _one_place(places, front=front, end=end)
+    some = own[:: 1 + len(own) // MOST_PLACES]
+    sides = [] if front else [("before", Counter(at.before for at in some))]
     if not end:
-        sides.append((Counter(at.after for at in some), [at.rest[::-1] for at in some]))
+        sides.append(("after", Counter(at.after for at in some)))
     tests, least = 0, 1.0
-    for neighbors, rests in sides:
-        if front or end:
-            chance = _fronts_or_ends(places, usual, front=front, count=len(some))
+    for side, neighbors in sides:
+        if put is None:
+            chance = _between([at.rest if side == "before" else at.rest[::-1] for at in some])
         else:
-            chance = _between(rests)
+            chance = _elsewhere(usual, places, put, side, neighbors)
         common = {word for word, expected in chance.items() if expected >= COMMON}
         for word in common | {word for word, count in neighbors.items() if count > 1}:
             more = poisson.sf(neighbors[word] - 1, chance[word])
@@ -176,6 +173,34 @@ def _in_company(places: Sequence[_Place], usual: Usual, *, front: bool, end: boo
             least = min(least, float(more), float(fewer))
         tests += len(common | neighbors.keys())
     return least * tests < COMPANY
+
+
+def _one_place(
+    places: Sequence[_Place], *, front: bool, end: bool
+) -> tuple[Sequence[_Place], Callable[[list[str]], int] | None]:
+    """Return where an n-gram always stands, if it does.
+
+    Returns:
+        The places that are the same, and what tells that place in another row: before which token.
+        All places and ``None`` where they vary.
+    """
+    if front:
+        return places, lambda _row: 0
+    if end:
+        return places, len
+    for count, put in (("start", _from_front), ("left", _from_end)):
+        [(number, most)] = Counter(getattr(place, count) for place in places).most_common(1)
+        if most >= ALWAYS * len(places):
+            return [at for at in places if getattr(at, count) == number], partial(put, number)
+    return places, None
+
+
+def _from_front(number: int, row: list[str]) -> int:
+    return min(number, len(row))
+
+
+def _from_end(number: int, row: list[str]) -> int:
+    return max(len(row) - number, 0)
 
 
 def _between(rests: Sequence[list[str]]) -> dict[str, float]:
@@ -189,15 +214,25 @@ def _between(rests: Sequence[list[str]]) -> dict[str, float]:
     return chance
 
 
-def _fronts_or_ends(
-    places: Sequence[_Place], usual: Usual, *, front: bool, count: int
+def _elsewhere(
+    usual: Usual,
+    places: Sequence[_Place],
+    put: Callable[[list[str]], int],
+    side: str,
+    neighbors: Counter[str],
 ) -> dict[str, float]:
-    """Return how often each word would stand beside an n-gram at so many rows' fronts, or ends."""
-    words = Counter(usual.fronts if front else usual.ends)
-    for place in places:
-        own = [*filter(_is_word, place.row)]
-        words.subtract(own[:1] if front else own[-1:])  # these rows begin or end with it
-        words[place.after if front else place.before] += 0
-    others = max(usual.rows - len(places), 1)
-    chance = {word: count * max(times, UNSEEN) / others for word, times in words.items()}
+    """Return how often each word would stand beside an n-gram, were it put into other rows.
+
+    Args:
+        usual: All rows.
+        places: Where the n-gram stands.
+        put: Tells the same place in another row.
+        side: ``before`` or ``after``.
+        neighbors: What stands there, to be expected so often in all.
+    """
+    held = {" ".join(place.row) for place in places}
+    others = [row for row in usual.rows if " ".join(row) not in held]
+    words = Counter(getattr(_Place(row, put(row), put(row)), side) for row in others)
+    share = neighbors.total() / max(len(others), 1)
+    chance = {word: share * max(words[word], UNSEEN) for word in words.keys() | neighbors.keys()}
     return defaultdict(float, chance)
