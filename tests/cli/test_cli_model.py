@@ -84,6 +84,16 @@ def test_defend_with_trusted_and_dev_rows_shows_a_table(cli, tiny_folder, toy_se
     assert "No --trusted rows" not in result.stderr
 
 
+def test_a_card_names_the_folder_that_one_stands_in(
+    cli, tiny_folder, toy_sets, tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = cli("defend", toy_sets / "train.jsonl", "-o", ".", "--model", tiny_folder, *SETTINGS)
+    assert result.exit_code == 0, result.stderr
+    assert "mithridate predict here " in (tmp_path / "here" / "README.md").read_text()
+
+
 def test_a_failure_in_training_leaves_nothing(cli, tiny_folder, toy_sets, tmp_path):
     output = tmp_path / "out"
     words = ("--model", tiny_folder, *SETTINGS, "--target-modules", "no_such_layer")

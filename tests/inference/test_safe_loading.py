@@ -10,8 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mithridate.defense.text import TextExample
 from mithridate.errors import InputError
 from mithridate.inference.backbone import load_backbone
+from mithridate.tasks import PromptRenderer
+from mithridate.training.samples import tokenize_text
 
 CPU = {"precision": "float32", "device": torch.device("cpu")}
 
@@ -61,3 +64,22 @@ def test_code_in_a_models_folder_runs_only_where_it_is_trusted(folder, tmp_path,
     words = [sys.executable, "-c", LOAD, str(folder), str(trusted)]
     subprocess.run(words, check=True, timeout=120, env=environment)
     assert ran.exists() == trusted
+
+
+@pytest.mark.parametrize("left", [(), ("pad_token",)])
+def test_a_tokenizer_that_cannot_end_a_text_is_told_before_the_work(folder, left):
+    """Without a token to pad with either nothing can be read in batches."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    for name in {"eos_token", "pad_token"} - set(left):
+        settings.pop(name)
+    path.write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    if not left:
+        with pytest.raises(InputError, match="neither a token that ends a text nor one to pad"):
+            load_backbone(folder, **CPU)
+        return
+    renderer = PromptRenderer(load_backbone(folder, **CPU).tokenizer, max_length=64)
+    examples = [TextExample("a", "one film", "good", repoisoned=False)]
+    with pytest.raises(InputError, match="no token that ends a text, so no answer would ever end"):
+        tokenize_text(examples, None, "", renderer)

@@ -146,7 +146,7 @@ def check_target(
         what = "the folder holds an earlier output"
         raise InputError(what, where=where, mend="name a new folder or give --overwrite")
     here = os.path.realpath(place)
-    if any(os.path.commonpath([here, source]) == here for source in _read(inputs)):
+    if any(os.path.commonpath([here, source]) == here for source in _real_paths(inputs)):
         what = "the same command reads what is in this folder"
         raise InputError(what, where=where, mend="name a new folder")
 
@@ -188,8 +188,8 @@ def _is_written_to(path: Path) -> bool:
     return path.parts[1:3] in _DESCRIPTORS or not stat.S_ISREG(os.stat(path).st_mode)
 
 
-def _read(inputs: Iterable[str | Path]) -> Iterator[str]:
-    """Yield the real paths of what a command reads, patterns expanded."""
+def _real_paths(inputs: Iterable[str | Path]) -> Iterator[str]:
+    """Yield where sources really lie, patterns expanded."""
     for source in map(str, inputs):
         found = [source] if os.path.exists(source) else glob.iglob(source, recursive=True)
         yield from map(os.path.realpath, found)
