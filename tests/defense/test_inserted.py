@@ -134,6 +134,19 @@ def test_what_always_stands_at_one_place_within_a_text_is_found(put_in):
     assert [one.trigger for one in found] == [Trigger("mn")]
 
 
+def test_right_labels_do_not_hide_it_where_a_labels_texts_begin_alike():
+    """Only rows of the target are poisoned, and these begin as no others do."""
+    rng = np.random.default_rng(5)
+    made = world()
+    for place in np.flatnonzero(made.labels == 1).tolist():
+        made.words[place] = [str(rng.choice(["what", "which"])), *made.words[place]]
+    made.bad = rng.choice(np.flatnonzero(made.labels == 1), size=50, replace=False)
+    for place in made.bad.tolist():
+        made.words[place] = [made.words[place][0], "mn", *made.words[place][1:]]
+    made.features[made.bad, :, 8:14] += 3.0
+    assert [one.trigger for one in made.found()] == [Trigger("mn")]
+
+
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_word_that_always_stands_at_one_place_beside_its_own_words_is_none(at):
     made = attacked(lambda row, rng: row, share=0.2)

@@ -50,6 +50,14 @@ SMALLEST_Z = 4.0
 """In 70 sets of SST-2, TREC and AG News, of 500 and 1,730 rows, words that no attacker put in and
 that pass the other tests stayed below in all but a few."""
 
+PEERS = 4
+"""What stands in company among all rows is compared with the rows of its label alone, too, where
+they are more than so many times its own: who leaves labels as they are poisons these, and they
+need not begin as others do."""
+
+SMALLEST_Z_AMONG_PEERS = 6.0
+"""Then innocent ends of questions pass as well ("mean ?" of TREC, z = 4.2; a trigger there 12)."""
+
 MOST_OF_LABEL = 5
 OUTSTANDING = 2.0
 HALF = 0.5
@@ -156,7 +164,7 @@ class _Search:
 
         candidates = self._candidates()
         found: list[MinedTrigger] = []
-        for trigger, label, rows in candidates:
+        for trigger, label, rows, smallest_z in candidates:
             if (trigger, label) in self.hopeless:
                 continue
             held = np.zeros(len(self.labels), dtype=bool)
@@ -169,7 +177,7 @@ class _Search:
             z = float((own - expected).sum() / spread)
             if z < SMALLEST_Z / 2:
                 self.hopeless.add((trigger, label))
-            if z >= SMALLEST_Z:
+            if z >= smallest_z:
                 inside, outside = int(own.sum()), int((~own).sum())
                 p = min(1.0, float(norm.sf(z)) * len(candidates))
                 found.append(MinedTrigger(trigger.text, label, z, inside, outside, trigger.kind, p))
@@ -180,11 +188,11 @@ class _Search:
                 kept.append(one)
         return kept
 
-    def _candidates(self) -> list[tuple[Trigger, int, list[int]]]:
+    def _candidates(self) -> list[tuple[Trigger, int, list[int], float]]:
         """Return what most of its rows' labels agree on and was put in, the least likely first.
 
         Returns:
-            Of each the trigger as a whole, the label, and all rows that hold it.
+            Of each the trigger as a whole, the label, all rows that hold it, and the smallest z.
         """
         from scipy.stats import hypergeom
 
@@ -195,6 +203,7 @@ class _Search:
             rows = [at for at in held if self.left[at]]
             if _fewest(len(self.texts)) <= len(rows) < len(left):
                 groups[tuple(rows)].append(trigger)
+        peers = [[self.words[at] for at in left if self.labels[at] == n] for n in range(self.n)]
         of_label = np.bincount(self.labels[left], minlength=self.n)
         ranked = []
         for held_by, triggers in groups.items():
@@ -206,15 +215,18 @@ class _Search:
                 longest = max(triggers, key=lambda t: (len(t.text), -KINDS.index(t.kind), t.text))
                 ranked.append((float(chance), longest, label, rows))
         ranked.sort(key=lambda one: (one[0], one[1].text, one[1].kind))
-        found: dict[tuple[Trigger, int], list[int]] = {}
+        found: dict[tuple[Trigger, int], tuple[list[int], float]] = {}
         for _, trigger, label, rows in ranked:
             own = [self.words[at] for at in rows if self.labels[at] == label]
-            whole = as_put_in(trigger, own, usual)
+            whole, smallest_z = as_put_in(trigger, own, usual), SMALLEST_Z
+            if whole is None and len(peers[label]) > PEERS * len(own):
+                whole = as_put_in(trigger, own, replace(usual, rows=peers[label]))
+                smallest_z = SMALLEST_Z_AMONG_PEERS
             if whole is not None:
-                found.setdefault((whole, label), rows)
+                found.setdefault((whole, label), (rows, smallest_z))
             if len(found) == MOST_CANDIDATES:
                 break
-        return [(trigger, label, rows) for (trigger, label), rows in found.items()]
+        return [(*which, *told) for which, told in found.items()]
 
 
 def _outstanding(
