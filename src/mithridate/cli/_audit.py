@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mithridate.cli._audit_files import CHECK_FILE, EXCLUDE_FILE, TRIGGERS_FILE, AuditFiles
 from mithridate.cli._data_options import DataOptions
 from mithridate.cli._findings import CHECKED, is_check_file
+from mithridate.cli._options import files_named
 from mithridate.cli._output import duration, note, print_facts, print_table, say, visible
 from mithridate.errors import InputError
 
@@ -325,7 +326,7 @@ def show_next(output: Path | None, command: str, picked: int, *, answer: str) ->
 
 
 def check_output(
-    reads: Sequence[str | Path], output: Path | None, pick: int | None, *, overwrite: bool
+    data: str, options: "AuditOptions", output: Path | None, *, overwrite: bool
 ) -> None:
     """Refuse a folder that cannot be written, or holds what is read or rows a person filled in.
 
@@ -336,11 +337,11 @@ def check_output(
     from mithridate.data.write import check_target
 
     if output is None:
-        if pick is not None:
+        if options.pick is not None:
             mend = "name a folder with --output"
             raise InputError("the rows to check need a place", where="--pick", mend=mend)
         return
-    check_target(output, overwrite=overwrite, inputs=reads)
+    check_target(output, overwrite=overwrite, inputs=[data, *files_named(options)])
     path = output / CHECK_FILE
     if not path.is_file() or not is_check_file(path):
         return

@@ -23,7 +23,7 @@ from mithridate.cli._inputs import (
     training_config,
 )
 from mithridate.cli._known import read_ids, read_trusted
-from mithridate.cli._options import LoadOptions, TrainingOptions, files_named
+from mithridate.cli._options import LoadOptions, TrainingOptions
 from mithridate.cli._output import (
     duration,
     note,
@@ -147,8 +147,7 @@ def _read(
 
     if options.no_model and model is not None:
         raise InputError("--no-model reads no row with --model", mend="drop one of the two")
-    reads = [data, *files_named(options)]
-    check_output(reads, output, options.pick, overwrite=overwrite)
+    check_output(data, options, output, overwrite=overwrite)
     secret = read_secret(options.secret_file) if options.secret_file else Secret.new()
     rows, skipped, task, named = read_text_rows(data, columns)
     trusted, wrong = read_trusted(options.trusted, rows, named, task=task)

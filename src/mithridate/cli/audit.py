@@ -34,7 +34,6 @@ from mithridate.cli._options import (
     Model,
     Overwrite,
     TrainingOptions,
-    files_named,
     spread,
 )
 from mithridate.cli._output import note, print_json, quiet_libraries
@@ -185,8 +184,7 @@ def _read(
     from mithridate.defense.secret import Secret
     from mithridate.tasks.classification import ClassificationTask
 
-    reads = [data, *files_named(options)]
-    check_output(reads, output, options.pick, overwrite=overwrite)
+    check_output(data, options, output, overwrite=overwrite)
     secret = read_secret(options.secret_file) if options.secret_file else Secret.new()
     read_columns = columns_of(columns)
     rows = read_rows(data, read_columns, split=columns.split)

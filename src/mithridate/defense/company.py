@@ -160,12 +160,13 @@ def _in_company(places: Sequence[_Place], usual: Usual, *, front: bool, end: boo
     sides = [] if front else [("before", Counter(at.before for at in some))]
     if not end:
         sides.append(("after", Counter(at.after for at in some)))
+    others = [] if put is None else _others(usual.rows, places)
     tests, least = 0, 1.0
     for side, neighbors in sides:
         if put is None:
             chance = _between([at.rest if side == "before" else at.rest[::-1] for at in some])
         else:
-            chance = _elsewhere(usual, places, put, side, neighbors)
+            chance = _elsewhere(others, put, side, neighbors)
         common = {word for word, expected in chance.items() if expected >= COMMON}
         for word in common | {word for word, count in neighbors.items() if count > 1}:
             more = poisson.sf(neighbors[word] - 1, chance[word])
@@ -214,9 +215,14 @@ def _between(rests: Sequence[list[str]]) -> dict[str, float]:
     return chance
 
 
+def _others(rows: Sequence[list[str]], places: Sequence[_Place]) -> list[list[str]]:
+    """Return the rows that are none of the places', nor copies of these."""
+    held = {" ".join(place.row) for place in places}
+    return [row for row in rows if " ".join(row) not in held]
+
+
 def _elsewhere(
-    usual: Usual,
-    places: Sequence[_Place],
+    others: Sequence[list[str]],
     put: Callable[[list[str]], int],
     side: str,
     neighbors: Counter[str],
@@ -224,14 +230,11 @@ def _elsewhere(
     """Return how often each word would stand beside an n-gram, were it put into other rows.
 
     Args:
-        usual: All rows.
-        places: Where the n-gram stands.
+        others: The rows.
         put: Tells the same place in another row.
         side: ``before`` or ``after``.
         neighbors: What stands there, to be expected so often in all.
     """
-    held = {" ".join(place.row) for place in places}
-    others = [row for row in usual.rows if " ".join(row) not in held]
     words = Counter(getattr(_Place(row, put(row), put(row)), side) for row in others)
     share = neighbors.total() / max(len(others), 1)
     chance = {word: share * max(words[word], UNSEEN) for word in words.keys() | neighbors.keys()}
