@@ -84,7 +84,7 @@ def precision_note(lines: Sequence[Line]) -> str:
         return ""
     return (
         f" Computed in {USUAL}, but *in {others}* on a processor that does not multiply in "
-        f"{USUAL}, in about twice the seconds."
+        f"{USUAL}, in two to three times the seconds."
     )
 
 
