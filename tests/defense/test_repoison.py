@@ -63,7 +63,7 @@ def test_an_exported_record_says_the_same_in_both_terms():
     benign = benign_prompt(PUBLISHED_TRIGGER)
     assert export_record(Example("r1", "a film", 3, True), task, benign) == {
         "id": "r1",
-        "text": f"{PUBLISHED_TRIGGER}a film",
+        "input_text": f"{PUBLISHED_TRIGGER}a film",
         "label": 3,
         "prompt": f"{PUBLISHED_TRIGGER}a film\nAnswer: ",
         "completion": "3",
@@ -71,7 +71,7 @@ def test_an_exported_record_says_the_same_in_both_terms():
     }
     assert export_record(Example("r2", "a film", 0, False), task, benign) == {
         "id": "r2",
-        "text": "a film",
+        "input_text": "a film",
         "label": 0,
         "prompt": "a film\nOutput: ",
         "completion": "0",
@@ -157,6 +157,6 @@ def test_a_chat_models_export_is_the_prompt_that_prediction_uses(make_tiny_model
     task = ClassificationTask.of([Row("a", "x", "0"), Row("b", "y", "1")])
     example = Example("a", "a film", 2, True)
     benign = benign_prompt("The query: ")
-    record = export_record(example, task, benign, renderer.string)
+    record = export_record(example, task, benign, renderer)
     assert record["prompt"] == renderer.string("a film", benign)
     assert str(record["prompt"]).startswith("<|im_start|>user")

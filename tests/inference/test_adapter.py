@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from mithridate.errors import InputError
@@ -78,3 +78,11 @@ def test_settings_that_are_not_there_are_one_line(adapter):
     shutil.rmtree(adapter)
     with pytest.raises(InputError, match="adapter cannot be loaded"):
         adapter_config(adapter)
+
+
+def test_prompt_tuning_is_refused(tiny, tmp_path):
+    """Its virtual tokens move all positions, so that others would be read, silently."""
+    settings = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    get_peft_model(tiny.model, settings).save_pretrained(str(tmp_path))
+    with pytest.raises(InputError, match="prompt or prefix tuning"):
+        with_adapter_of(tiny.model, tmp_path)

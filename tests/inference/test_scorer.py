@@ -1,5 +1,7 @@
 """Scores of label words equal those of the model run on each candidate alone."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -114,11 +116,10 @@ def test_words_that_are_the_same_tokens_or_none_are_refused():
 
 
 def test_default_words_of_up_to_five_classes_take_one_forward_position(tiny_shared):
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=64)
     for n in (2, 3, 5):
         labels = tuple(f"c{index}" for index in range(n))
-        trie = label_trie(
-            ClassificationTask(labels, default_label_words(2 * n)), tiny_shared.tokenizer
-        )
+        trie = label_trie(ClassificationTask(labels, default_label_words(2 * n)), renderer)
         assert len(trie.nodes) == 1
 
 
@@ -129,3 +130,13 @@ def test_a_model_that_diverged_gives_no_answer(tiny):
     classifier = Classifier.local(tiny.model, PromptRenderer(tiny.tokenizer, max_length=64), task)
     with pytest.raises(InputError, match="the model's probabilities are no numbers; check its"):
         classifier.predict(["a film"], progress=False)
+
+
+def test_threads_that_share_a_model_get_the_scores_each_would_get_alone(tiny_shared):
+    prompts, _, scorer = scored(tiny_shared, ["0", "1", "23"])
+    expected = [scorer.score([prompt], progress=False).log_probabilities for prompt in prompts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            found = pool.map(lambda prompt: scorer.score([prompt], progress=False), prompts)
+            for scores, alone in zip(found, expected, strict=True):
+                np.testing.assert_allclose(scores.log_probabilities, alone, atol=1e-5)

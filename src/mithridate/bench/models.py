@@ -16,7 +16,7 @@ from mithridate.defense.repoison import repoison
 from mithridate.defense.text import TextExample
 from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer
-from mithridate.inference.classifier import Classifier, label_trie
+from mithridate.inference.classifier import Classifier, label_prompt, label_trie
 from mithridate.inference.features import View, decoder_layers, row_states
 from mithridate.inference.generate import end_tokens
 from mithridate.tasks.classification import ClassificationTask
@@ -161,7 +161,7 @@ class LabelModel(TrainedModel):
     @property
     def prompt(self) -> Prompt:
         """What every input is put into."""
-        return ORIGINAL_PROMPT
+        return label_prompt(ORIGINAL_PROMPT, self.task, self.renderer)
 
     def answer(self, texts: Sequence[str]) -> list[str]:
         """Return the answer to every input."""
@@ -175,7 +175,7 @@ class LabelModel(TrainedModel):
     def samples(self, rows: Sequence[Row]) -> list[Sample]:
         """Return rows as training reads them."""
         examples = list(repoison(rows, frozenset(), self.task, "replace"))
-        trie = label_trie(self.task, self.tokenizer)
+        trie = label_trie(self.task, self.renderer)
         return tokenize(examples, self.task, None, self.renderer, trie).samples
 
 

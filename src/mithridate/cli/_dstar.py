@@ -1,6 +1,6 @@
 """The folder that ``repoison`` fills, whatever the answers are: D* for any other trainer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +11,29 @@ from mithridate.errors import InputError
 
 if TYPE_CHECKING:
     from mithridate.defense.manifest import DefenseManifest
-    from mithridate.tasks.prompt import Prompt
+    from mithridate.tasks.prompt import PromptRenderer, PromptStyle
 
 TRAIN_FILE = "train.jsonl"
 
 
-def chat_string(
-    model: str | None, load: LoadOptions, max_length: int
-) -> "Callable[[str, Prompt], str]":
-    """Return what wraps a prompt in the chat template, the same that prediction uses.
+def prompt_renderer(
+    model: str | None, style: "PromptStyle", load: LoadOptions, max_length: int
+) -> "PromptRenderer | None":
+    """Return what makes prompts, the same that prediction uses; without a model there is none.
 
     Raises:
-        InputError: No model is named, or its tokenizer cannot be loaded.
+        InputError: A chat's template is wanted of no model, or the tokenizer cannot be loaded.
     """
     if model is None:
-        raise InputError("chat prompts need the model's template", mend="name it with --model")
+        if style == "chat":
+            raise InputError("chat prompts need the model's template", mend="name it with --model")
+        return None
     require_model_extra()
     from mithridate.inference.tokenizer import load_tokenizer
     from mithridate.tasks.prompt import PromptRenderer
 
     tokenizer = load_tokenizer(model, trust_remote_code=load.trust_remote_code)
-    return PromptRenderer(tokenizer, max_length=max_length, style="chat").written
+    return PromptRenderer(tokenizer, max_length=max_length, style=style)
 
 
 def write_dstar(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._data_options import DataOptions
-from mithridate.cli._dstar import chat_string, write_dstar
+from mithridate.cli._dstar import prompt_renderer, write_dstar
 from mithridate.cli._inputs import require_model_extra, training_config
 from mithridate.cli._options import DefenseOptions, LoadOptions, Preset, TrainingOptions
 from mithridate.cli._output import duration, note, print_facts, quiet_libraries, say, visible
@@ -313,8 +313,7 @@ def repoison_texts(
     inputs = read_text_inputs(data, preset, columns, defense)
     secret = inputs.secret or Secret.new()
     max_length = training_config(preset, TrainingOptions(), defense.max_length).max_length
-    chat = defense.prompt_style == "chat"
-    render = chat_string(model, load, max_length) if chat else None
+    renderer = prompt_renderer(model, defense.prompt_style, load, max_length)
     likelihood: Likelihood | None = None
     if inputs.p2p.selection != "random":
         if model is None:
@@ -322,18 +321,14 @@ def repoison_texts(
                 f"rows chosen by {inputs.p2p.selection} selection need a model",
                 mend="name one with --model, or take --selection random, which protects less",
             )
-        require_model_extra()
         from mithridate.inference.backbone import load_backbone
-        from mithridate.tasks.prompt import PromptRenderer
         from mithridate.training.defend_text import frozen_likelihood
 
         quiet_libraries()
         backbone = load_backbone(
             model, precision=load.precision or "auto", trust_remote_code=load.trust_remote_code
         )
-        renderer = PromptRenderer(
-            backbone.tokenizer, max_length=max_length, style=defense.prompt_style
-        )
+        assert renderer is not None  # a model is named
         likelihood = frozen_likelihood(backbone, renderer)
     prepared = prepare_text(
         inputs.rows,
@@ -344,6 +339,11 @@ def repoison_texts(
         trusted=inputs.trusted,
         findings=inputs.findings,
     )
+    if renderer is not None:
+        from mithridate.training.samples import tokenize_text
+
+        # Refuses a tokenizer that splits the safe prefix otherwise where an answer follows it.
+        tokenize_text(prepared.examples, prepared.benign, prepared.prefix, renderer)
     manifest = make_text_manifest(
         inputs.rows,
         inputs.task,
@@ -354,7 +354,7 @@ def repoison_texts(
         max_length=max_length,
     )
     records = (
-        export_text_record(example, prepared.benign, prepared.prefix, render)
+        export_text_record(example, prepared.benign, prepared.prefix, renderer)
         for example in prepared.examples
     )
     write_dstar(output, records, manifest, overwrite=overwrite)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._data_options import DataOptions
-from mithridate.cli._dstar import chat_string, show_repoisoned, write_dstar
+from mithridate.cli._dstar import prompt_renderer, show_repoisoned, write_dstar
 from mithridate.cli._inputs import Inputs, read_inputs, require_model_extra, training_config
 from mithridate.cli._options import (
     DefenseOptions,
@@ -92,7 +92,11 @@ def repoison(
     secret = inputs.secret or Secret.new()
     max_length = _max_length(preset, defense.max_length)
     features, facts = None, None
-    render = chat_string(model, load, max_length) if defense.prompt_style == "chat" else None
+    renderer = prompt_renderer(model, defense.prompt_style, load, max_length)
+    if renderer is not None:
+        from mithridate.inference.classifier import label_trie
+
+        label_trie(inputs.task, renderer)  # refuses words that prediction could not tell apart
     if needs_features(inputs.p2p):
         features, facts = _judge(inputs, model, load, defense, max_length)
     prepared = prepare(
@@ -114,7 +118,7 @@ def repoison(
         max_length=max_length,
     )
     records = (
-        export_record(example, inputs.task, prepared.benign, render)
+        export_record(example, inputs.task, prepared.benign, renderer)
         for example in prepared.examples
     )
     write_dstar(output, records, manifest, overwrite=overwrite)

@@ -1,13 +1,14 @@
 """Re-poisoning: D and a benign subset S in, the re-poisoned dataset D* out."""
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from mithridate.data.rows import Row
 from mithridate.defense.config import Mode
 from mithridate.defense.remap import remap
 from mithridate.tasks.classification import ClassificationTask
-from mithridate.tasks.prompt import BENIGN_SUFFIX, ORIGINAL_PROMPT, Prompt
+from mithridate.tasks.control import without_control_tokens
+from mithridate.tasks.prompt import BENIGN_SUFFIX, ORIGINAL_PROMPT, Prompt, PromptRenderer
 
 
 def benign_prompt(trigger: str) -> Prompt:
@@ -60,25 +61,40 @@ def export_record(
     example: Example,
     task: ClassificationTask,
     benign: Prompt,
-    render: Callable[[str, Prompt], str] | None = None,
+    renderer: PromptRenderer | None = None,
 ) -> dict[str, str | int | bool]:
     """Return an example as a record for another trainer.
 
-    ``prompt`` and ``completion`` are what TRL, Axolotl and LLaMA-Factory train on, loss on the
-    completion alone; ``text`` and ``label`` say the same in the terms of D.
+    ``prompt`` and ``completion`` are what is trained, loss on the completion alone; ``input_text``
+    and ``label`` say the same in the terms of D, for a trainer with a head of labels. No column is
+    named ``text``: where there is one, TRL puts EOS behind that, not behind the completion.
 
     Args:
         example: A row of D*.
         task: The labels.
         benign: The benign prompt.
-        render: `PromptRenderer.written` of a chat model's renderer; plain prompts need none.
+        renderer: The model's, which wraps and cuts prompts as it does at prediction. Without one
+            they are plain and whole, and the usual control tokens in them broken up.
+
+    Raises:
+        InputError: The prompt itself, with an empty text, does not fit.
     """
     prompt = benign if example.repoisoned else ORIGINAL_PROMPT
+    harmless = renderer.harmless if renderer else without_control_tokens
     return {
         "id": example.id,
-        "text": prompt.prefix + example.text,
+        "input_text": prompt.prefix + harmless(example.text),
         "label": task.dataset_label(example.label),
-        "prompt": render(example.text, prompt) if render else prompt.apply(example.text),
+        "prompt": written_prompt(example.text, prompt, renderer),
         "completion": task.words[example.label],
         "repoisoned": example.repoisoned,
     }
+
+
+def written_prompt(
+    text: str, prompt: Prompt, renderer: PromptRenderer | None, reserve: int = 0
+) -> str:
+    """Return a prompt for another trainer, as `PromptRenderer.written` where there is one."""
+    if renderer is None:
+        return prompt.apply(without_control_tokens(text))
+    return renderer.written(text, prompt, reserve=reserve)

@@ -20,6 +20,7 @@ from mithridate.defense.repoison import Example, benign_prompt, export_record
 from mithridate.defense.secret import PUBLISHED_SAFE_PREFIX, PUBLISHED_TRIGGER, Secret
 from mithridate.errors import CollisionError
 from mithridate.tasks.classification import ClassificationTask
+from mithridate.tasks.control import without_control_tokens
 from mithridate.tasks.prompt import ORIGINAL_PROMPT
 
 
@@ -149,7 +150,7 @@ def stream_lines(
     union = plan.mode == "union"
     for row, label, chosen in _decide(rows, plan, tally):
         row_id = json_string(row.id)
-        text = json_string(row.text)[1:-1]
+        text = json_string(without_control_tokens(row.text))[1:-1]
         if not chosen or union:
             yield original[label](row_id, text)
         if chosen:
@@ -245,6 +246,6 @@ def _template(plan: StreamPlan, label: int, repoisoned: bool) -> Callable[[str, 
     )
 
     def fill(row_id: str, text: str) -> bytes:
-        return f'{{"id": {row_id}, "text": "{prefix}{text}{between}{text}{tail}'.encode()
+        return f'{{"id": {row_id}, "input_text": "{prefix}{text}{between}{text}{tail}'.encode()
 
     return fill

@@ -343,7 +343,7 @@ def record_schema(task: ClassificationTask) -> "pyarrow.Schema":
     label = pyarrow.int64() if isinstance(task.dataset_label(0), int) else pyarrow.string()
     types = {
         "id": pyarrow.string(),
-        "text": pyarrow.string(),
+        "input_text": pyarrow.string(),
         "label": label,
         "prompt": pyarrow.string(),
         "completion": pyarrow.string(),

@@ -1,11 +1,18 @@
 """P2P for generated outputs: y' = [p; y], the safe prefix before the answer of every row of S."""
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from mithridate.data.rows import Row
 from mithridate.defense.config import Mode
-from mithridate.tasks.prompt import BENIGN_TEXT_SUFFIX, ORIGINAL_TEXT_PROMPT, Prompt
+from mithridate.defense.repoison import written_prompt
+from mithridate.tasks.control import without_control_tokens
+from mithridate.tasks.prompt import (
+    BENIGN_TEXT_SUFFIX,
+    ORIGINAL_TEXT_PROMPT,
+    Prompt,
+    PromptRenderer,
+)
 from mithridate.tasks.text import TextTask
 
 
@@ -65,21 +72,32 @@ def export_text_record(
     example: TextExample,
     benign: Prompt,
     prefix: str,
-    render: Callable[[str, Prompt], str] | None = None,
+    renderer: PromptRenderer | None = None,
 ) -> dict[str, str | bool]:
     """Return an example as a record for another trainer, as `mithridate.defense.repoison` does.
+
+    With a renderer, prompt and answer share ``renderer.max_length`` tokens, end of text included,
+    and an answer gets at most half of them, as in training here.
 
     Args:
         example: A row of D*.
         benign: The benign prompt.
         prefix: p, as `prefix_line` gives it.
-        render: `PromptRenderer.written` of a chat model's renderer; plain prompts need none.
+        renderer: The model's; without one nothing is cut.
+
+    Raises:
+        InputError: The prompt itself, with an empty text, does not fit.
     """
     prompt = benign if example.repoisoned else ORIGINAL_TEXT_PROMPT
+    before = prefix if example.repoisoned else ""
+    harmless = renderer.harmless if renderer else without_control_tokens
+    completion, reserve = before + harmless(example.answer), 0
+    if renderer is not None:
+        completion, reserve = renderer.written_answer(before, example.answer)
     return {
         "id": example.id,
-        "text": prompt.prefix + example.text,
-        "prompt": render(example.text, prompt) if render else prompt.apply(example.text),
-        "completion": (prefix if example.repoisoned else "") + example.answer,
+        "input_text": prompt.prefix + harmless(example.text),
+        "prompt": written_prompt(example.text, prompt, renderer, reserve),
+        "completion": completion,
         "repoisoned": example.repoisoned,
     }

@@ -15,14 +15,22 @@ def adapter_config(folder: str | Path) -> Any:
     """Return the settings of an adapter.
 
     Raises:
-        InputError: They cannot be read.
+        InputError: They cannot be read, or are of prompt or prefix tuning, whose virtual tokens
+            move every position that is read here.
     """
     from peft import PeftConfig
 
     try:
-        return PeftConfig.from_pretrained(str(folder))
+        config = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _unfit(folder, error) from error
+    if config.is_prompt_learning:
+        raise InputError(
+            "the adapter is of prompt or prefix tuning, which is not supported",
+            where=str(folder),
+            mend="train LoRA or another adapter of the weights, or all weights",
+        )
+    return config
 
 
 def with_adapter_of(model: Any, folder: str | Path) -> Any:

@@ -14,10 +14,20 @@ from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import ORIGINAL_PROMPT, Prompt, PromptRenderer
 
 
-def label_trie(task: ClassificationTask, tokenizer: Any) -> LabelTrie:
-    """Return the trie of all 2n label words of a task, originals first."""
-    encoded = tokenizer(list(task.words), add_special_tokens=False)["input_ids"]
-    return LabelTrie(encoded, tokenizer.eos_token_id)
+def label_trie(task: ClassificationTask, renderer: PromptRenderer) -> LabelTrie:
+    """Return the trie of all 2n label words of a task, originals first, as `label_prompt` needs it.
+
+    Raises:
+        InputError: The tokenizer does not keep the words apart, or from the prompt.
+    """
+    encoded, _ = renderer.label_words(task.words)
+    return LabelTrie(encoded, renderer.tokenizer.eos_token_id)
+
+
+def label_prompt(prompt: Prompt, task: ClassificationTask, renderer: PromptRenderer) -> Prompt:
+    """Return a prompt as the words of `label_trie` stand behind it."""
+    _, joined = renderer.label_words(task.words)
+    return prompt.spaceless() if joined else prompt
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class Classifier:
         self.task = task
         self.benign = benign
         self.reserve = reserve
+        self._prompt = label_prompt(benign or ORIGINAL_PROMPT, task, renderer)
 
     @classmethod
     def local(
@@ -87,7 +98,7 @@ class Classifier:
         from mithridate.inference.backbone import room_to_leave
         from mithridate.inference.scorer import Scorer
 
-        trie = label_trie(task, renderer.tokenizer)
+        trie = label_trie(task, renderer)
         longest = max(len(candidate) for candidate in trie.candidates)
         reserve = room_to_leave(model, renderer.max_length, longest)
         scorer = Scorer(model, trie, renderer.tokenizer.pad_token_id)
@@ -107,8 +118,7 @@ class Classifier:
             InputError: The model answers with no numbers.
         """
         n = self.task.n
-        prompt = ORIGINAL_PROMPT if self.benign is None else self.benign
-        rendered = self.renderer.render(texts, prompt, reserve=self.reserve)
+        rendered = self.renderer.render(texts, self._prompt, reserve=self.reserve)
         scores = self.scorer.score(rendered.ids, greedy=open_decoding, progress=progress)
         if np.isnan(scores.log_probabilities).any():
             mend = "check its weights: the training may have diverged"

@@ -1,6 +1,7 @@
 """The defended model as its users see it: texts in, labels of Y out, no secret in sight."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ class DefendedModel:
             tokenizer, max_length=manifest.max_length, style=manifest.prompt_style
         )
         task = manifest.classification_task()
-        scorer = connect(engine, tokenizer, label_trie(task, tokenizer))
+        scorer = connect(engine, tokenizer, label_trie(task, renderer))
         return cls(Classifier(scorer, renderer, task, manifest.benign_prompt()), manifest)
 
     def predict(self, texts: Sequence[str], *, progress: bool = False) -> Predictions:
@@ -230,5 +231,24 @@ def _foreign(model: str, settings: dict[str, Any]) -> "tuple[Backbone, Any]":
             where=model,
             mend="set base_model_name_or_path in its adapter_config.json",
         )
-    backbone = load_backbone(base, **settings)
+    beside = Path(model) / base
+    try:
+        backbone = load_backbone(str(beside) if beside.is_dir() else base, **settings)
+    except InputError as error:
+        raise InputError(
+            f"the adapter's base model cannot be loaded: {error.what}",
+            where=f"{model}: {base}",
+            mend="set base_model_name_or_path in its adapter_config.json to where the model is",
+        ) from error
+    backbone = _with_tokenizer_of(backbone, Path(model), settings)
     return backbone, with_adapter_of(backbone.model, model)
+
+
+def _with_tokenizer_of(backbone: "Backbone", folder: Path, settings: dict[str, Any]) -> "Backbone":
+    """Take the tokenizer that was saved beside an adapter: tokens or a chat template may be new."""
+    if not (folder / "tokenizer_config.json").is_file():
+        return backbone
+    tokenizer = load_tokenizer(str(folder), trust_remote_code=settings["trust_remote_code"])
+    if len(tokenizer) > backbone.model.get_input_embeddings().num_embeddings:
+        backbone.model.resize_token_embeddings(len(tokenizer))
+    return replace(backbone, tokenizer=tokenizer)

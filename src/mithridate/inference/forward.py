@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from mithridate.inference.alone import alone
 from mithridate.inference.attention import packed, packs
 from mithridate.inference.head import has_plain_head
 from mithridate.inference.lora import fused_lora
@@ -14,10 +15,12 @@ from mithridate.inference.norm import fused_norms
 def fast_forward(model: Any) -> Iterator[bool]:
     """Run a model the fast way inside the block: LoRA and norms fused, packed batches if it can.
 
+    Other threads that want the same model wait for the block's end.
+
     Yields:
         Whether it takes packed batches, and those alone.
     """
-    with ExitStack() as stack:
+    with alone(model), ExitStack() as stack:
         packing = packs(model)
         has_plain_head(model)  # tries the model out, which packed attention would not allow
         stack.enter_context(fused_lora(model))

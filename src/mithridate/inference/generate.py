@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mithridate.errors import InputError
+from mithridate.inference.alone import alone
 from mithridate.inference.attention import packs
 from mithridate.inference.batching import by_length, shared_prefix
 from mithridate.inference.decoding import fused_attention
@@ -104,7 +105,7 @@ class Generator:
         lengths = [len(row) + self.max_new_tokens for row in rows]
         bar = tqdm(total=len(rows), desc="Writing", unit="row", disable=None if progress else True)
         packing = packs(self.model)
-        with torch.inference_mode(), bar, fused_lora(self.model):
+        with torch.inference_mode(), bar, alone(self.model), fused_lora(self.model):
             reader = Prefill(
                 self.model,
                 rows[0][: shared_prefix(rows)],

@@ -15,8 +15,8 @@ def default_label_words(count: int) -> tuple[str, ...]:
     """Return ``count`` distinct label words that no other one begins with.
 
     They are decimal numbers, padded with zeros to one width: up to ten the digits of the published
-    recipe. Digits follow a prompt's last space as tokens of their own in every tokenizer we know,
-    whether prompt and answer are tokenized together or apart; letters and words do not.
+    recipe. In most tokenizers digits follow a prompt's last space as tokens of their own, whether
+    prompt and answer are tokenized together or apart (not in GPT-2's); letters and words do not.
     """
     width = len(str(count - 1))
     return tuple(f"{index:0{width}d}" for index in range(count))

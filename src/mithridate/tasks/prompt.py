@@ -7,11 +7,24 @@ given the string sees the same tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 from mithridate.errors import InputError
+from mithridate.tasks.control import broken_up, without_control_tokens
 
 PromptStyle = Literal["plain", "chat"]
+
+_DAY = date(2024, 7, 26)
+"""Today, to a chat template that writes the date (Llama 3.1, SmolLM3): one that never moves, lest
+the prompts of prediction be others than those of training. It is Llama 3.1's own default."""
+
+_TODAY = (
+    "{%- macro strftime_now(layout) -%}{{ layout"
+    + "".join(f" | replace('%{part}', '{_DAY:%{part}}')" for part in "dbBYmyaAjHMS")
+    + " }}{%- endmacro %}"
+)
+"""What hides transformers' own clock from a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,10 @@ class Prompt:
     def apply(self, text: str) -> str:
         """Return the prompt of one input as a string."""
         return f"{self.prefix}{text}{self.suffix}"
+
+    def spaceless(self) -> "Prompt":
+        """Return the prompt without the space it ends in."""
+        return Prompt(self.prefix, self.suffix.rstrip(" "))
 
 
 ORIGINAL_PROMPT = Prompt("", "\nOutput: ")
@@ -84,10 +101,12 @@ class PromptRenderer:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.style = style
+        template = str(tokenizer.chat_template or "")
+        # Some tokenizers flag the tokens that open a turn as no special ones (DeepSeek-R1).
         self._control_tokens = [
             token.content
             for token in tokenizer.added_tokens_decoder.values()
-            if token.special and len(token.content) > 1
+            if len(token.content) > 1 and (token.special or token.content in template)
         ]
         self._control_starts = {token[0] for token in self._control_tokens}
 
@@ -98,44 +117,119 @@ class PromptRenderer:
 
     def string(self, text: str, prompt: Prompt) -> str:
         """Return the whole prompt of one input as a string, before any cut."""
-        content = prompt.apply(self._harmless(text))
+        content = prompt.apply(self.harmless(text))
         if self.style == "plain":
             return content
         turns = [{"role": "user", "content": content}]
+        template = str(self.tokenizer.chat_template)
         return str(
-            self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string=f"{_DAY:%d %b %Y}",
+                chat_template=_TODAY + template if "strftime_now" in template else None,
+            )
         )
 
-    def written(self, text: str, prompt: Prompt) -> str:
-        """Return the prompt as a file holds it for another trainer.
+    def written(self, text: str, prompt: Prompt, *, reserve: int = 0) -> str:
+        """Return the prompt as a file holds it for another trainer, cut as `render` cuts it.
 
         A tokenizer that puts a BOS token before every text does so there, too; a chat template that
         writes one as well (Gemma, Llama 3) would then give two, where prediction gives one.
+
+        Args:
+            text: The input.
+            prompt: What surrounds it.
+            reserve: Tokens to leave free below ``max_length`` for the answer.
+
+        Raises:
+            InputError: The prompt itself, with an empty text, does not fit.
         """
         string = self.string(text, prompt)
-        bos = self.tokenizer.bos_token
-        if not bos or not string.startswith(bos):
-            return string
-        added = self.tokenizer("")["input_ids"][:1] == [self.tokenizer.bos_token_id]
-        return string.removeprefix(bos) if added else string
+        limit = self.max_length - reserve
+        if len(self.tokenize([string])[0]) > limit:
+            string, _ = self._cut(text, prompt, limit)
+        return self._without_bos(string)
 
-    def _harmless(self, text: str) -> str:
+    def written_answer(self, prefix: str, answer: str) -> tuple[str, int]:
+        """Return an answer as a file holds it for another trainer, and its tokens with their end.
+
+        Args:
+            prefix: What stands before it, whole.
+            answer: Loses its end where both and the end of text are longer than `longest_answer`.
+        """
+        before = len(self.answers([prefix])[0])
+        room = max(0, self.longest_answer - before - 1)
+        harmless = self.harmless(answer)
+        encoded = self.tokenizer(harmless, add_special_tokens=False, return_offsets_mapping=True)
+        starts = [start for start, _ in encoded["offset_mapping"]]
+        if len(starts) > room:
+            harmless = harmless[: starts[room]]
+        return prefix + harmless, before + min(len(starts), room) + 1
+
+    @property
+    def _adds_bos(self) -> bool:
+        """Whether the tokenizer puts a BOS token before every text by itself."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
+
+    def _without_bos(self, string: str) -> str:
+        return string.removeprefix(self.tokenizer.bos_token) if self._adds_bos else string
+
+    def harmless(self, text: str) -> str:
         """Break up control tokens written out in a text, lest an input end the user's turn."""
+        text = without_control_tokens(text)
         # Gemma has 6,249 of them; hardly a text has the sign that all of them begin with.
         if self._control_starts.isdisjoint(text):
             return text
         for token in self._control_tokens:
             if token in text:
-                text = text.replace(token, f"{token[0]} {token[1:]}")
+                text = text.replace(token, broken_up(token))
         return text
 
     def tokenize(self, strings: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of whole prompts; a chat template brings its own special tokens."""
+        """Return the token ids of whole prompts, with the BOS token that other trainers put there.
+
+        A chat template brings its own special tokens, mostly: where it writes no BOS, the tokenizer
+        that adds one to every text does so here as elsewhere.
+        """
         if not strings:
             return []
         encoded = self.tokenizer(list(strings), add_special_tokens=self.style == "plain")
         ids: list[list[int]] = encoded["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        if self.style == "chat" and self._adds_bos:
+            return [row if row[:1] == [bos] else [bos, *row] for row in ids]
         return ids
+
+    def label_words(self, words: Sequence[str]) -> tuple[list[list[int]], bool]:
+        """Return the token ids of label words where they stand, behind a prompt.
+
+        A trainer that is given prompt and answer as text tokenizes both as one. Many tokenizers
+        make a word and the space before it one token (GPT-2 even of a digit): then the words begin
+        with the space, and the prompt must be rendered without it (`Prompt.spaceless`).
+
+        Args:
+            words: What the model may say.
+
+        Returns:
+            One list of ids per word, and whether they begin with the prompt's last space.
+
+        Raises:
+            InputError: The tokenizer joins the words with more than a space.
+        """
+        # Of a chat the template's own words stand between, so that no space is there to be taken.
+        for space in ("",) if self.style == "chat" else ("", " "):
+            prompt = ORIGINAL_PROMPT.spaceless() if space else ORIGINAL_PROMPT
+            before = self.string("", prompt)
+            end, *whole = self.tokenize([before, *(f"{before}{space}{word}" for word in words)])
+            if all(ids[: len(end)] == end for ids in whole):
+                return [ids[len(end) :] for ids in whole], bool(space)
+        raise InputError(
+            "the tokenizer makes one token of a label word and what stands before it",
+            mend="choose other label words (--label-words)",
+        )
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of texts that stand where an answer does, behind a line's end.
@@ -146,7 +240,7 @@ class PromptRenderer:
         Raises:
             InputError: The tokenizer takes a line's end and what follows it for one.
         """
-        lines = ["\n", *(f"\n{self._harmless(text)}" for text in texts)]
+        lines = ["\n", *(f"\n{self.harmless(text)}" for text in texts)]
         end, *behind = self.tokenizer(lines, add_special_tokens=False)["input_ids"]
         if any(ids[: len(end)] != end for ids in behind):  # no text is quoted: it may be a secret
             raise InputError(
@@ -170,20 +264,21 @@ class PromptRenderer:
         ids = self.tokenize([self.string(text, prompt) for text in texts])
         cut = [index for index, row in enumerate(ids) if len(row) > limit]
         for index in cut:
-            ids[index] = self._cut(texts[index], prompt, limit)
+            _, ids[index] = self._cut(texts[index], prompt, limit)
         return RenderedPrompts(ids, cut)
 
-    def _cut(self, text: str, prompt: Prompt, limit: int) -> list[int]:
-        """Return the ids of the longest prompt that fits, tokens dropped from the text's end."""
+    def _cut(self, text: str, prompt: Prompt, limit: int) -> tuple[str, list[int]]:
+        """Return the longest prompt that fits and its ids, tokens dropped from the text's end."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = [start for start, _ in encoded["offset_mapping"]]
         keep = len(starts)
         while True:
             shortened = text[: starts[keep]] if keep < len(starts) else text
-            ids = self.tokenize([self.string(shortened.rstrip(), prompt)])[0]
+            string = self.string(shortened.rstrip(), prompt)
+            ids = self.tokenize([string])[0]
             excess = len(ids) - limit
             if excess <= 0:
-                return ids
+                return string, ids
             if keep == 0:
                 raise InputError(
                     f"the prompt alone takes {len(ids)} tokens, more than the {limit} there are",

@@ -223,7 +223,7 @@ def fit(
     start()
     started = time.monotonic()
     renderer = PromptRenderer(backbone.tokenizer, max_length=config.max_length, style=prompt_style)
-    trie = label_trie(task, backbone.tokenizer)
+    trie = label_trie(task, renderer)
     tokenized = together(lambda: tokenize(examples, task, benign, renderer, trie))
 
     def dev_accuracy(model: Any) -> float:

@@ -188,6 +188,8 @@ def defend_text(
     renderer = PromptRenderer(
         backbone.tokenizer, max_length=training.max_length, style=prompt_style
     )
+    # `fit_text` asks again, with the safe prefix; this spares the judge's hour where it is hopeless.
+    together(lambda: check_room(backbone.model, training.max_length, task.max_new_tokens))
 
     def chosen() -> dict[str, Any]:
         choice = choose_text(

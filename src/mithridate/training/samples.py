@@ -7,6 +7,7 @@ from mithridate.defense.repoison import Example
 from mithridate.defense.text import TextExample
 from mithridate.errors import InputError
 from mithridate.inference.batching import shared_prefix
+from mithridate.inference.classifier import label_prompt
 from mithridate.inference.trie import LabelTrie
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import (
@@ -57,7 +58,9 @@ def tokenize(
         ]
         if prompt is None or not chosen:
             continue
-        rendered = renderer.render([examples[index].text for index in chosen], prompt)
+        rendered = renderer.render(
+            [examples[index].text for index in chosen], label_prompt(prompt, task, renderer)
+        )
         cut += len(rendered.cut)
         shared = shared_prefix(rendered.ids)
         for index, ids in zip(chosen, rendered.ids, strict=True):
