@@ -188,7 +188,7 @@ def defend_text(
     renderer = PromptRenderer(
         backbone.tokenizer, max_length=training.max_length, style=prompt_style
     )
-    # `fit_text` asks again, with the safe prefix; this spares the judge's hour where it is hopeless.
+    # `fit_text` asks again, with the safe prefix; this spares the judge an hour for nothing.
     together(lambda: check_room(backbone.model, training.max_length, task.max_new_tokens))
 
     def chosen() -> dict[str, Any]:
