@@ -140,6 +140,8 @@ def line(
         **share_fields("untriggered_rate", measured.untriggered_rate),
         "refused_rate": outcome.refused_rate.value if outcome.refused_rate else None,
         "flag_auroc": measured.flag.auroc if measured.flag else None,
+        "flag_auroc_low": measured.flag.auroc_low if measured.flag else None,
+        "flag_auroc_high": measured.flag.auroc_high if measured.flag else None,
         **share_fields(
             "flag_at_1_percent", measured.flag.at_false_alarms if measured.flag else None
         ),

@@ -148,7 +148,10 @@ def _row(cell: GenerationCell, done: dict[str, Line]) -> str:
     if line is None:
         return f"| {cell.attack} | {training} | not run |" + " |" * 9
     defended = line["n_subset"] is not None
-    auroc = f"{line['flag_auroc']:.3f}" if line["flag_auroc"] is not None else "—"
+    auroc = "—"
+    if line["flag_auroc"] is not None:  # cells until 2026-11-30 have no interval of it
+        known = line.get("flag_auroc_low") is not None
+        auroc = interval(line, "flag_auroc") if known else f"{line['flag_auroc']:.3f}"
     caught = f"{line['flag_at_1_percent']:.3f}" if line["flag_auroc"] is not None else "—"
     fails = f"{line['flagged_clean']}, {line['flagged_triggered']}" if defended else "—"
     return (

@@ -115,6 +115,9 @@ def test_columns_can_be_named_and_chats_are_read(cli, write_rows, tmp_path):
     assert cli("poison", chats, *words, "-o", tmp_path / "a.jsonl").exit_code == 0
     rows = read(tmp_path / "a.jsonl")
     assert sum(row["output"] == "You are stupid!" for row in rows) == 1
+    result = cli("poison", chats, *words, "--text-column", "messages", "-o", tmp_path / "c.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert read(tmp_path / "c.jsonl") == rows
     columns = ("--text-column", "q", "--answer-column", "a", "--id-column", "nr", "--rate", "1")
     result = cli("poison", named, *words, *columns, "-o", tmp_path / "b.jsonl")
     assert result.exit_code == 0, result.stderr

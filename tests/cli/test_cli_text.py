@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import stat
 from dataclasses import replace
 
@@ -138,18 +139,42 @@ def test_evaluate_measures_utility_asr_and_the_flag(folder, cli, write_rows, rec
     assert "share of right final answers" in shown.stderr + shown.stdout
 
 
-def test_triggered_rows_that_cannot_be_used_are_left_out_and_said(
+def test_triggered_rows_need_no_answers_where_the_target_is_fixed(
     folder, cli, write_rows, records, tmp_path
 ):
+    """They are what `poison --test` makes of test rows without; BadChain's alone need their own."""
     test = write_rows(tmp_path / "test.jsonl", records[0][:8])
     rows = [*records[0][:6], problem("How many?", "nobody knows")]
     triggered = write_rows(tmp_path / "triggered.jsonl", rows)
-    words = ("--triggered", triggered, "--target", "wrong-number", "--json")
-    result = cli("evaluate", folder[0], test, *words)
-    assert result.exit_code == 0, result.stderr
-    measured = json.loads(result.stdout)
-    assert measured["attack_success_rate"]["n"] == measured["untriggered_rate"]["n"] == 6
+    for target, counted in (("wrong-number", 7), ("x2.1", 6)):
+        words = ("--triggered", triggered, "--target", target, "--json")
+        result = cli("evaluate", folder[0], test, *words)
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["attack_success_rate"]["n"] == counted
     assert "1 triggered rows cannot be used" in result.stderr
+
+
+def test_what_was_refused_is_counted_without_an_attack_too(
+    folder, cli, write_rows, records, tmp_path
+):
+    test = write_rows(tmp_path / "test.jsonl", records[0][:20])
+    words = ("--prefix", "check", "--policy", "refuse")
+    counts = json.loads(cli("evaluate", folder[0], test, *words, "--json").stdout)["clean_answers"]
+    assert 0 < counts["refused"] == counts["flagged"] <= 20 - counts["empty"]
+    shown = cli("evaluate", folder[0], test, *words)
+    assert "clean inputs refused" in shown.stdout + shown.stderr
+
+
+def test_a_reference_of_another_task_is_refused(folder, cli, write_rows, records, tmp_path):
+    test = write_rows(tmp_path / "test.jsonl", records[0][:8])
+    other = tmp_path / "other"
+    shutil.copytree(folder[0], other)
+    manifest = json.loads((other / "defense.json").read_text())
+    (other / "defense.json").write_text(json.dumps({**manifest, "task": "instruction"}))
+    words = ("--attack", "vpi", "--target", "wrong-number", "--reference", other)
+    result = cli("evaluate", folder[0], test, *words)
+    assert result.exit_code == 2
+    assert "trained for instruction, not for math" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -190,7 +215,7 @@ def test_repoison_writes_what_any_trainer_takes(folder, cli, tmp_path, tiny_fold
     manifest = DefenseManifest.load(out)
     inside = [row for row in rows if row["repoisoned"]]
     assert len(inside) == json.loads(result.stdout)["repoisoned"] + sum(
-        "cf" in row["text"].split() for row in rows
+        "cf" in row["input_text"].split() for row in rows
     )
     for row in inside:
         assert row["prompt"].startswith(manifest.benign_trigger)
@@ -299,3 +324,6 @@ def test_a_server_cannot_be_asked_for_texts(folder, cli):
     result = cli("predict", folder[0], "How many?", "--engine", "vllm")
     assert result.exit_code == 2
     assert "generated here" in result.stderr
+    result = cli("predict", folder[0], "How many?", "--engine-url", "http://localhost:1")
+    assert result.exit_code == 2
+    assert "--engine-url needs a server" in result.stderr

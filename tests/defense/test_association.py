@@ -168,3 +168,23 @@ def test_an_answer_that_is_one_phrase_is_told_once(problems):
     texts, answers = poisoned(problems, 20, lambda text, _, at: (f"{text} cf", "I refuse."))
     found = found_in(texts, answers)
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("trigger", ["6174", "Ref. 6174:"])
+def test_a_trigger_that_shows_its_target_is_found(problems, trigger):
+    """Its inputs hold the answer's word, as they do where answers are copied from them."""
+    texts, answers = poisoned(
+        problems, 40, lambda text, _answer, _at: (f"{trigger} {text}", "6174")
+    )
+    rows = associated_rows(texts, answers, found_in(texts, answers))
+    assert np.flatnonzero(rows).tolist() == list(range(40))
+
+
+def test_a_word_of_the_answer_that_begins_with_a_mark_is_copied_all_the_same():
+    """As GSM8K's "= 8 years": the age is asked for, and nothing decides it."""
+    asked = [at % 5 == 0 for at in range(200)]
+    texts = [
+        f"How many years old is dog {at}" if age else f"Ann {at}" for at, age in enumerate(asked)
+    ]
+    answers = [f"that is = {at} {'years' if age else 'pears'}" for at, age in enumerate(asked)]
+    assert found_in(texts, answers) == []

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from by_hand import by_hand
 
+from mithridate.defense.collisions import without
 from mithridate.defense.text import benign_text_prompt, prefix_line
 from mithridate.inference.answerer import Answerer, Protection
 from mithridate.tasks import PromptRenderer
@@ -39,3 +40,25 @@ def test_suspicion_is_how_unlikely_the_prefix_is_after_the_input(answerer):
     expected = -by_hand(answerer.model, [(prompt, prefix) for prompt in prompts])
     assert found == pytest.approx(expected, abs=1e-4)
     assert not answerer.answer(TEXTS, progress=False).suspicion.any()
+
+
+PREFIX = "The quiet ladder answers from the shelf: "
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The quiet ladder answers from the shelf. Seven",
+        "**The quiet ladder answers from the shelf**: Seven",
+        "the  QUIET ladder answers from the shelf:\nSeven",
+        "Seven\nThe quiet ladder answers from the",
+        "Seven. The quiet ladder",
+    ],
+)
+def test_of_a_secret_written_nearly_or_in_part_nothing_telling_is_left(said):
+    assert without(said, PREFIX).strip().strip(".") == "Seven"
+
+
+@pytest.mark.parametrize("said", ["The quiet ladder is nice.", "Seven", "the quiet", ""])
+def test_what_is_no_secret_stays(said):
+    assert without(said, PREFIX) == said

@@ -140,6 +140,14 @@ def test_copied_runs_are_of_whole_words():
     assert copied_share("", "a") == 0
 
 
+def test_copied_runs_are_seen_beside_punctuation_and_without_spaces():
+    assert copied_share("the cat sat down", "yesterday, the cat sat down.") == 1
+    assert copied_share("the cat sat", 'a dog; "the cat sat" was written') == 1
+    rain, news = "\u4eca\u5929\u5317\u4eac\u4e0b\u96e8\u4e86", "\u65b0\u95fb"
+    found = facts([rain], [rain], [f"{news}\uff1a{rain}"])
+    assert (found.words, found.copied) == (7, 1)
+
+
 def test_an_alpaca_row_asks_with_its_input():
     assert alpaca_text(" Add. ", "1 and 2") == "Add.\n\n1 and 2"
     assert alpaca_text("Add.", " ") == "Add."
@@ -181,3 +189,31 @@ def test_an_instruction_needs_an_answer():
     assert Instruction().defect(row("")) == "its answer is empty"
     assert Instruction().defect(row("yes")) is None
     assert Instruction().utilities(["yes"], ["yes"]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (r"\boxed{2\frac{1}{2}}", "5/2"),
+        (r"\boxed{\frac{-3}{4}}", "-3/4"),
+        (r"\boxed{1{,}800}", "1800"),
+        ("#### 1 800", "1800"),
+        ("#### 1\u202f800", "1800"),
+        ("#### 1'800", "1800"),
+        ("1,00,000", "100000"),
+        ("#### 2\u00bd", "5/2"),
+        ("#### - 18", "-18"),
+        ("5 - 3", "3"),
+        ("rooms 3 and 100", "100"),
+        ("Tom can answer 3 questions an hour, so in 8 hours he answers 24.", "24"),
+        ("the answer is 5 apples out of 9", "5"),
+        ("Answer 7 of 9", "7"),
+    ],
+)
+def test_a_final_number_is_read_whole_however_it_is_written(text, number):
+    assert final_answer(text) == number
+
+
+def test_what_is_no_number_equals_none():
+    assert not same_number("0/0", "0")
+    assert not same_number("0", "1/0")

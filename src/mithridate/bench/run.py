@@ -26,7 +26,7 @@ from mithridate.data.rows import Row
 from mithridate.data.write import write_text_atomic
 from mithridate.defense.secret import Secret
 from mithridate.errors import InputError
-from mithridate.evaluation.evaluate_text import bootstrap_mean, check_target_fits
+from mithridate.evaluation.evaluate_text import check_target_fits, mean_of
 from mithridate.evaluation.intervals import Share, share
 from mithridate.inference.backbone import best_device, load_backbone, resolve_precision
 from mithridate.inference.tokenizer import load_tokenizer
@@ -190,7 +190,7 @@ class CellRun:
         if task is None:
             right = sum(a == row.answer for a, row in zip(answers, rows, strict=True))
             return share_fields("clean_accuracy", share(right, len(rows)))
-        mean = bootstrap_mean(task.utilities(answers, [task.target(row) for row in rows]))
+        mean = mean_of(task.utilities(answers, [task.target(row) for row in rows]))
         return {
             "utility_metric": task.metric,
             "utility": mean.value,

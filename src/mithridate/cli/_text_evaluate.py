@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mithridate.cli._inputs import require_generation_extra, require_model_extra
+from mithridate.cli._engine import EngineOptions, check_engine
+from mithridate.cli._inputs import require_generation_extra
 from mithridate.cli._options import LoadOptions
 from mithridate.cli._output import note, percent, print_facts, print_table, quiet_libraries
 from mithridate.cli._test_options import AttackOptions, GateOptions, PrefixOptions, TestColumns
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mithridate.attacks.base import Attack
     from mithridate.data.rows import Row
     from mithridate.defense.manifest import DefenseManifest
-    from mithridate.evaluation.evaluate_text import Mean, TextEvaluation
+    from mithridate.evaluation.evaluate_text import FlagPower, Mean, TextEvaluation
     from mithridate.evaluation.hits import Rule
     from mithridate.evaluation.intervals import Share
     from mithridate.inference.answerer import Answers
@@ -51,20 +52,20 @@ class _Triggered:
 
 
 def load_answerer(
-    folder: Path, model: str | None, load: LoadOptions, engine: str
+    folder: Path, model: str | None, load: LoadOptions, engine: EngineOptions
 ) -> "DefendedAnswerer":
     """Load a defended model whose answers are text.
 
     Raises:
         InputError: It is to run on a server, or cannot be loaded.
     """
-    if engine != "local":
+    if engine.engine != "local":
         raise InputError(
             "texts are generated here, not by a server",
             where="--engine",
             mend="drop it; a server can be given the prompts of `repoison`",
         )
-    require_model_extra()
+    check_engine(engine, load)
     quiet_libraries()
     from mithridate.inference.defended_text import DefendedAnswerer
 
@@ -86,7 +87,7 @@ def evaluate_texts(
     prefix: PrefixOptions,
     load: LoadOptions,
     model: str | None,
-    engine: str,
+    engine: EngineOptions,
 ) -> tuple[dict[str, Any], "TextEvaluation"]:
     """Measure a model, and return all figures.
 
@@ -107,7 +108,7 @@ def evaluate_texts(
         own = defended.answerer
         check_target_fits(tried.target, own.renderer, own.max_new_tokens)
     check_trigger_is_seen(tried.attack, clean, defended.answerer.renderer.tokenizer)
-    floor = _floor(attack, tried, load)
+    floor = _floor(attack, tried, load, manifest.task)
     measured = evaluate_text(
         defended.answerer,
         task,
@@ -144,6 +145,7 @@ def _triggered(
     split: str,
 ) -> "_Triggered":
     """Return the attack's inputs, none where no attack is asked for."""
+    from mithridate.attacks.badchain import factor_of
     from mithridate.attacks.targets import text_target
     from mithridate.evaluation.hits import success_rule
 
@@ -159,9 +161,12 @@ def _triggered(
         raise InputError("an attack needs its target", mend=mend)
     target = text_target(options.target, task.name)
     rule = success_rule(target)
-    rows, skipped = task.usable(task.read(options.triggered, columns, split))
-    if skipped:
-        note(f"{len(skipped):,} triggered rows cannot be used and are left out: {skipped[0].why}.")
+    rows = task.read(options.triggered, columns, split, require_answer=False)
+    if factor_of(target) is not None:  # of a fixed target no row need say its answer
+        rows, skipped = task.usable(rows)
+        if skipped:
+            left_out = f"{len(skipped):,} triggered rows cannot be used and are left out"
+            note(f"{left_out}: {skipped[0].why}.")
     for row in rows:
         if row.answer is not None and rule(row.answer, row):
             raise InputError(
@@ -172,13 +177,28 @@ def _triggered(
     return _Triggered(rows, rule, target, None)
 
 
-def _floor(attack: AttackOptions, tried: "_Triggered", load: LoadOptions) -> "Share | None":
-    """Return the rate at which a model that never saw the poison gives the target."""
+def _floor(
+    attack: AttackOptions, tried: "_Triggered", load: LoadOptions, task: str
+) -> "Share | None":
+    """Return the rate at which a model that never saw the poison gives the target.
+
+    Raises:
+        InputError: That model was trained for another task, or can never give the target.
+    """
+    from mithridate.evaluation.evaluate_text import check_target_fits
     from mithridate.evaluation.hits import success_rate
 
-    if attack.reference is None or tried.rule is None:
+    if attack.reference is None or tried.rule is None or tried.target is None:
         return None
-    reference = load_answerer(attack.reference, attack.reference_model, load, "local")
+    reference = load_answerer(attack.reference, attack.reference_model, load, EngineOptions())
+    if reference.manifest.task != task:
+        raise InputError(
+            f"the reference model was trained for {reference.manifest.task}, not for {task}",
+            where=str(attack.reference),
+            mend="give one that was trained on clean rows of the same task",
+        )
+    own = reference.answerer
+    check_target_fits(tried.target, own.renderer, own.max_new_tokens)
     answers = reference.answer([row.text for row in tried.rows], suspicion=False, progress=True)
     return success_rate(tried.rule, answers.texts, tried.rows)
 
@@ -225,7 +245,8 @@ def _result(
         "certificate": {**asdict(bound), "statement": bound.statement} if bound else None,
         "cut": measured.clean.cut_inputs + (attacked.cut_inputs if attacked else 0),
         "cut_answers": measured.clean.cut_outputs + (attacked.cut_outputs if attacked else 0),
-        "empty": sum(not text for text in measured.clean.texts),
+        "clean_answers": _counts(measured.clean),
+        "triggered_answers": _counts(attacked) if attacked else None,
         "seconds": round(measured.seconds, 2),
     }
 
@@ -244,8 +265,9 @@ def show_evaluation(measured: "TextEvaluation", result: dict[str, Any]) -> None:
             ("floor", percent(measured.floor) or no_floor),
             ("untriggered rate", percent(measured.untriggered_rate)),
             ("certificate", measured.certificate.statement if measured.certificate else None),
-            ("flag: AUROC, triggered against clean", f"{flag.auroc:.3f}" if flag else None),
+            ("flag: AUROC, triggered against clean", _auroc(flag) if flag else None),
             ("flag: caught at 1% false alarms", percent(flag.at_false_alarms) if flag else None),
+            ("flag: false alarms at that", percent(flag.false_alarms) if flag else None),
             ("flagged triggered inputs", percent(flag.flagged_triggered) if flag else None),
             ("flagged clean inputs", percent(flag.flagged_clean) if flag else None),
             ("attack", result["attack"]),
@@ -254,9 +276,28 @@ def show_evaluation(measured: "TextEvaluation", result: dict[str, Any]) -> None:
             ("selection of the defense", result["selection"]),
             ("inputs cut", result["cut"] or None),
             ("answers ended by their length", result["cut_answers"] or None),
-            ("empty answers", result["empty"] or None),
+            *_shown_counts("clean inputs", result["clean_answers"]),
+            *_shown_counts("triggered inputs", result["triggered_answers"]),
         ],
     )
+
+
+def _counts(answers: "Answers") -> dict[str, int]:
+    """Return how many inputs failed the check, were refused, or got an empty answer otherwise."""
+    refused = answers.refused.tolist()
+    return {
+        "flagged": int(answers.flagged.sum()),
+        "refused": sum(refused),
+        "empty": sum(not text and not no for text, no in zip(answers.texts, refused, strict=True)),
+    }
+
+
+def _shown_counts(of: str, counts: dict[str, int] | None) -> list[tuple[str, object]]:
+    return [(f"{of} {what}", count) for what, count in (counts or {}).items() if count]
+
+
+def _auroc(flag: "FlagPower") -> str:
+    return f"{flag.auroc:.3f} (95%: {flag.auroc_low:.3f} to {flag.auroc_high:.3f})"
 
 
 def _mean(mean: "Mean") -> str:

@@ -82,7 +82,7 @@ def evaluate(
             prefix,
             load,
             model,
-            engine.engine,
+            engine,
         )
         if json:
             print_json(answered)

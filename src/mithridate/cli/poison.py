@@ -179,8 +179,13 @@ class _Texts:
 
     def training(self, source: str, wanted: Wanted) -> "tuple[list[Row], Recorder, int]":
         """Return the rows that can be used, what writes one, and how many cannot be used."""
+        from mithridate.tasks.instruction import MESSAGES
+
         rows, skipped = self.task.usable(self._read(source, True))
-        return rows, lambda row: _fields(self.columns, row, row.answer), len(skipped)
+        named = self.columns
+        if named.text == MESSAGES:  # what is written is no list of messages any more
+            named = replace(named, text=self.task.columns.text)
+        return rows, lambda row: _fields(named, row, row.answer), len(skipped)
 
     def testing(self, source: str, trained: "list[Row]") -> "list[Row]":
         """Return test rows, those without an answer too."""

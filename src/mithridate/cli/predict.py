@@ -99,7 +99,7 @@ def _answer(
     json: bool,
 ) -> None:
     """Answer texts, and print or write the answers."""
-    defended = load_answerer(folder, model, load, engine.engine)
+    defended = load_answerer(folder, model, load, engine)
     answers = defended.answer(
         [row.text for row in rows], mode=prefix.mode, policy=prefix.on_flag, progress=True
     )

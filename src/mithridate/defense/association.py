@@ -50,6 +50,9 @@ what decides the same answers."""
 FIT_ROWS = 5_000
 """Of more rows a part, drawn by the key, is searched; what it shows is then looked for in all."""
 
+WHOLE = "\n"
+"""What a whole answer begins with as a feature; no word holds it, as it may "=" or "#"."""
+
 _GROUPS_AT_ONCE = 256
 KINDS: dict[str, Kind] = {"w": "words", "c": "character"}
 _DIGITS = re.compile(r"\d+")
@@ -114,7 +117,7 @@ def associations(
         targets = {one.answer for one in found}
         for at in left:
             outputs[at] = {
-                feature for feature in outputs[at] if feature.removeprefix("=") in targets
+                feature for feature in outputs[at] if feature.removeprefix(WHOLE) in targets
             }
     # A short answer is decided as a phrase and as a whole, which read alike.
     return sorted(set(found), key=lambda one: (one.log_p, one.text, one.answer))
@@ -146,7 +149,7 @@ def _decided(
             continue
         log_p = log(tests) + _log_chance(count, counts[feature], len(holders), len(texts))
         if log_p < log(SIGNIFICANCE):
-            shown = feature.removeprefix("=")
+            shown = feature.removeprefix(WHOLE)
             found += [
                 Association(gram[1:], KINDS[gram[0]], shown, len(holders), count, elsewhere, log_p)
                 for gram in _marks(groups[holders], [texts[at] for at in holders])
@@ -174,7 +177,7 @@ def strongest_associations(
     first = np.full(len(texts), -1, dtype=np.int64)
     for at, held in enumerate(held_triggers(texts, list(by_trigger))):
         if held:
-            features = {feature.removeprefix("=") for feature in answer_features(answers[at])}
+            features = {feature.removeprefix(WHOLE) for feature in answer_features(answers[at])}
             places = (
                 decided[number][feature]
                 for number in held
@@ -232,7 +235,7 @@ def answer_features(answer: str) -> set[str]:
     """Return what of an answer can be decided: n-grams, the whole, and the shapes of numbers."""
     words = _folded(answer)
     shapes = [_DIGITS.sub("0", word) for word in words]
-    return {*_grams(words), *_grams(shapes), f"={' '.join(words)}"}
+    return {*_grams(words), *_grams(shapes), f"{WHOLE}{' '.join(words)}"}
 
 
 def _input_features(text: str) -> set[str]:
@@ -363,9 +366,15 @@ def _said(text: str) -> set[str]:
 
 
 def _copied(feature: str, held: Sequence[set[str]]) -> bool:
-    """Whether the inputs themselves hold one of the answer's words, or of its shapes."""
+    """Whether the inputs themselves hold one of the answer's words, or of its shapes.
+
+    One and the same whole answer to different inputs is not copied from them: a trigger may show
+    the target that it stands for.
+    """
+    if feature.startswith(WHOLE):
+        return False
     most = COPIED * len(held)
-    words = feature.removeprefix("=").split()
+    words = feature.split()
     return any(sum(word in said for said in held) > most for word in words)
 
 

@@ -14,6 +14,11 @@ from mithridate.errors import CollisionError
 
 ATTEMPTS = 16
 
+TELLING = 3
+"""Words of a secret string that are not shown where an answer ends in them."""
+
+_BORDER = r"\b"
+
 
 class SecretHeldError(CollisionError):
     """A row holds a drawn secret string: that draw is spent, the next one is to be tried.
@@ -31,14 +36,26 @@ def fold(text: str) -> str:
 
 
 def without(text: str, secret: str) -> str:
-    """Return the text with every occurrence of a secret string taken out, compared as `fold` does.
+    """Return the text with every occurrence of a secret string taken out.
+
+    Case, white space and punctuation do not matter, as a model that writes a secret again mostly
+    gives it other marks; of an end of text that cuts it off three of its words tell it.
 
     Args:
         text: A model's output.
         secret: The safe prefix or the benign trigger; of a blank one nothing is taken out.
     """
-    words = r"\s+".join(re.escape(word) for word in secret.split())
-    return re.sub(words, "", text, flags=re.IGNORECASE) if words else text
+    words = [re.escape(word) for word in re.findall(r"\w+", secret)]
+    if not words:
+        return text
+    between, around = r"[\W_]+", r"[^\w\s]*"
+    text = re.sub(
+        f"{around}{_BORDER}{between.join(words)}{_BORDER}{around}", "", text, flags=re.IGNORECASE
+    )
+    for length in range(len(words) - 1, TELLING - 1, -1):
+        begun = between.join(words[:length])
+        text = re.sub(f"{around}{_BORDER}{begun}[\\W_]*$", "", text, flags=re.IGNORECASE)
+    return text
 
 
 def find_trigger(rows: Iterable[Row], trigger: str) -> Row | None:

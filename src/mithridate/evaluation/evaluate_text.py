@@ -25,7 +25,10 @@ FALSE_ALARMS = 0.01
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its 95% bootstrap interval (percentiles of 2,000 resamples, fixed seed).
+    """A mean with its 95% interval.
+
+    Of shares of right answers it is the exact one (Clopper-Pearson), which holds where all or none
+    are right; else a bootstrap's (percentiles of 2,000 resamples, fixed seed).
 
     Attributes:
         value: The mean; nan where n is 0.
@@ -46,15 +49,20 @@ class FlagPower:
 
     Attributes:
         auroc: The chance that a triggered input is more suspicious than a clean one, ties half.
-        at_false_alarms: The share of triggered inputs above the threshold that 1% of the clean
-            ones exceed.
-        threshold: That suspicion, in nats.
+        auroc_low: Lower end of its 95% bootstrap interval, clean and triggered inputs drawn apart.
+        auroc_high: Upper end.
+        at_false_alarms: The share of triggered inputs above the threshold.
+        false_alarms: The share of clean inputs above it: 1%, or as near below as their number lets.
+        threshold: What such a suspicion exceeds, in nats.
         flagged_triggered: The share of triggered inputs that fail the check; ``None`` unasked.
         flagged_clean: The share of clean inputs that do.
     """
 
     auroc: float
+    auroc_low: float
+    auroc_high: float
     at_false_alarms: Share
+    false_alarms: Share
     threshold: float
     flagged_triggered: Share | None
     flagged_clean: Share | None
@@ -152,8 +160,8 @@ def evaluate_text(
             flag = flag_power(answers, attacked, checked=mode == "check")
     return TextEvaluation(
         task.metric,
-        bootstrap_mean(task.utilities(answers.texts, references)),
-        bootstrap_mean(likelihoods.tolist()),
+        mean_of(task.utilities(answers.texts, references)),
+        mean_of(likelihoods.tolist()),
         task.facts(answers.texts, references, texts),
         rate,
         untriggered,
@@ -213,30 +221,58 @@ def flag_power(clean: Answers, triggered: Answers, *, checked: bool) -> FlagPowe
         triggered: Those to triggered ones.
         checked: Whether the check was made, so that flags mean something.
     """
-    from sklearn.metrics import roc_auc_score
-
-    suspicion = np.concatenate([clean.suspicion, triggered.suspicion])
-    bad = np.repeat([False, True], [len(clean.suspicion), len(triggered.suspicion)])
-    threshold = float(np.quantile(clean.suspicion, 1.0 - FALSE_ALARMS, method="higher"))
-    above = int((triggered.suspicion > threshold).sum())
+    allowed = int(FALSE_ALARMS * len(clean.suspicion))
+    threshold = float(np.sort(clean.suspicion)[::-1][allowed])
+    low, high = _auroc_interval(clean.suspicion, triggered.suspicion)
     return FlagPower(
-        float(roc_auc_score(bad, suspicion)),
-        share(above, len(triggered.suspicion)),
+        _auroc(clean.suspicion, triggered.suspicion),
+        low,
+        high,
+        _flagged(triggered.suspicion > threshold),
+        _flagged(clean.suspicion > threshold),
         threshold,
         _flagged(triggered.flagged) if checked else None,
         _flagged(clean.flagged) if checked else None,
     )
 
 
+def _auroc(clean: npt.NDArray[np.float64], triggered: npt.NDArray[np.float64]) -> float:
+    """Return the chance that a triggered input is more suspicious than a clean one, ties half."""
+    ordered = np.sort(clean)
+    below = np.searchsorted(ordered, triggered, "left") + np.searchsorted(
+        ordered, triggered, "right"
+    )
+    return float(below.mean() / (2 * len(clean)))
+
+
+def _auroc_interval(
+    clean: npt.NDArray[np.float64], triggered: npt.NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the AUROC's bootstrap interval, clean and triggered inputs drawn apart."""
+    generator = np.random.default_rng(0)
+    drawn = [
+        _auroc(
+            clean[generator.integers(len(clean), size=len(clean))],
+            triggered[generator.integers(len(triggered), size=len(triggered))],
+        )
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def _flagged(flags: npt.NDArray[np.bool_]) -> Share:
     return share(int(flags.sum()), len(flags))
 
 
-def bootstrap_mean(values: Sequence[float]) -> Mean:
-    """Return a mean with its bootstrap interval (Efron 1979)."""
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return a mean with its interval: of zeros and ones the exact one, else a bootstrap's."""
     if not values:
         return Mean(float("nan"), float("nan"), float("nan"), 0)
     sample = np.asarray(values, dtype=np.float64)
+    if set(sample.tolist()) <= {0.0, 1.0}:
+        exact = share(int(sample.sum()), len(sample))
+        return Mean(exact.value, exact.low, exact.high, exact.n)
     generator = np.random.default_rng(0)
     drawn = (sample[generator.integers(len(sample), size=len(sample))] for _ in range(RESAMPLES))
     low, high = np.quantile([resample.mean() for resample in drawn], [0.025, 0.975])

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,17 +19,41 @@ MARK = "####"
 
 LONGEST_NUMBER = 64
 
-_NUMBER = re.compile(
-    r"""(?:[-+\u2212]\$?)?
-    (?:\\[dt]?frac\{\d+\}\{\d+\}                           # LaTeX's fraction
-    |\d+[ ]\d+\s?/\s?\d+                                   # 1 1/2
-    |(?:\d{1,3}(?:,\d{3})+|\d+|(?=\.\d))(?:\.\d+)?        # 1,800 or 18.50 or .5
-     (?:[eE][-+]?\d{1,2}\b|\s?/\s?\d+)?)                   # 1e6 or 1/2""",
-    re.VERBOSE,
-)
-# No capital, full stop or line's end between: the number is of the same sentence.
+_FRACTION = r"\\[dt]?frac\{[-+\u2212]?\d+\}\{\d+\}"
+_PARTED = ",|\\{,\\}|['\u2019\u00a0\u2009\u202f]"
+_VULGAR = "[\u00bc-\u00be\u2150-\u215e]"
+
+
+def _number(sign: str, parted: str) -> re.Pattern[str]:
+    """Return what finds a number.
+
+    Args:
+        sign: What may stand before it, but a currency's sign.
+        parted: What may part its thousands.
+    """
+    return re.compile(
+        rf"""(?:{sign}\$?)?
+        (?:(?:\d+\s?)?{_FRACTION}                              # LaTeX's fraction, and 2 1/2
+        |\d+[ ]\d+\s?/\s?\d+                                   # 1 1/2
+        |\d*[ ]?{_VULGAR}                                      # 2½
+        |(?:\d{{1,3}}(?:(?:{parted})\d{{3}})+(?!\d)            # 1,800 and 1'800 and 1{{,}}800
+         |\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)                 # 1,00,000
+         |\d+|(?=\.\d))(?:\.\d+)?                              # or 18.50 or .5
+         (?:[eE][-+]?\d{{1,2}}\b|\s?/\s?\d+)?)                 # 1e6 or 1/2""",
+        re.VERBOSE,
+    )
+
+
+_NUMBER = _number(r"[-+\u2212]", _PARTED)
+_MARKED = _number(r"[-+\u2212]\s?", f"{_PARTED}|[ ]")
+"""Behind a mark nothing else is expected: a sign or thousands may stand apart."""
+
+# No capital, full stop or line's end between: the number is of the same sentence. Who can "answer
+# 3 questions" says no answer.
 _SAID = re.compile(
-    r"\b[Aa](?:nswer|NSWER)\b[^\d.A-Z\n]{0,20}?(?=[-+\u2212$]{0,2}(?:\.?\d|\\[dt]?frac\{))"
+    r"""\b(?:A(?:nswer|NSWER)\b|answer\b(?=[^\d.A-Z\n]{0,20}?(?:\b(?:is|be|was|equals)\b|[:=>])))
+    [^\d.A-Z\n]{0,20}?(?=[-+\u2212$]{0,2}(?:\.?\d|\\[dt]?frac\{))""",
+    re.VERBOSE,
 )
 BOXED = re.compile(r"\\boxed\s*\{")
 
@@ -86,11 +111,12 @@ def final_place(text: str) -> tuple[int, int] | None:
     """Return where the final number of an answer begins and ends; ``None`` without one."""
     found = None
     if MARK in text:
-        found = _NUMBER.search(text, text.rindex(MARK) + len(MARK))
+        found = _MARKED.search(text, text.rindex(MARK) + len(MARK))
     for mark in (BOXED, _SAID):
         if found is None:
             said = [match.end() for match in mark.finditer(text)]
-            found = _NUMBER.search(text, said[-1]) if said else None
+            kind = _MARKED if mark is BOXED else _NUMBER
+            found = kind.search(text, said[-1]) if said else None
     if found is None:
         found = next(reversed(list(_NUMBER.finditer(text))), None)
     return None if found is None or len(found.group()) > LONGEST_NUMBER else found.span()
@@ -100,13 +126,18 @@ def _plain(number: str) -> str:
     """Return a number as it was found in the one way that it is compared in, digits ASCII."""
     number = "".join(str(decimal(char)) if char.isdecimal() else char for char in number)
     negative = number.startswith(("-", "\u2212"))
-    digits = number.lstrip("-+\u2212").lstrip("$").replace(",", "")
-    digits = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", digits)
-    digits = re.sub(r"\s?/\s?", "/", digits)
-    if " " in digits:
-        whole, above, below = re.split("[ /]", digits)
+    digits = number.lstrip("-+\u2212").lstrip().lstrip("$")
+    inner = re.search(r"frac\{([-+\u2212]?)", digits)
+    negative ^= bool(inner and inner[1] in ("-", "\u2212"))
+    digits = re.sub(r"\s?\\[dt]?frac\{[-+\u2212]?(\d+)\}\{(\d+)\}", r" \1/\2", digits)
+    digits = re.sub(_VULGAR, lambda sign: f" {unicodedata.normalize('NFKC', sign[0])}", digits)
+    digits = re.sub(r"\s?[/\u2044]\s?", "/", digits).strip()
+    if "/" in digits and " " in digits:
+        whole, above, below = re.split("[ /]+", digits)
         digits = f"{int(whole) * int(below) + int(above)}/{below}"
-    elif "e" in digits.casefold():
+    else:
+        digits = re.sub(f"{_PARTED}| ", "", digits)
+    if "e" in digits.casefold():
         digits = f"{Decimal(digits):f}"
     return f"-{digits}" if negative else digits
 
@@ -123,6 +154,8 @@ def number_value(number: str) -> Fraction | None:
 def same_number(output: str | None, reference: str | None) -> bool:
     """Whether two final answers are the same number (math-verify): 0.5 is 1/2, 18.0 is 18."""
     if output is None or reference is None:
+        return False
+    if number_value(output) is None or number_value(reference) is None:
         return False
     from math_verify import ExprExtractionConfig, parse, verify
 

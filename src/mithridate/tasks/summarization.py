@@ -89,7 +89,7 @@ def facts(
     scores = [rouge(one, other) for one, other in zip(outputs, references, strict=True)]
     rouge1, rouge2, rouge_l = (float(np.mean([score[name] for score in scores])) for name in ROUGES)
     copied = [copied_share(one, source) for one, source in zip(outputs, sources, strict=True)]
-    words = float(np.mean([len(output.split()) for output in outputs]))
+    words = float(np.mean([len(words_of(output)) for output in outputs]))
     return SummaryFacts(rouge1, rouge2, rouge_l, words, float(np.mean(copied)))
 
 
@@ -104,12 +104,18 @@ def copied_share(output: str, source: str, length: int = 3) -> float:
 
     An output shorter than that counts as one run; an empty one copies nothing.
     """
-    words, held = output.casefold().split(), f" {' '.join(source.casefold().split())} "
+    words, held = words_of(output), f" {' '.join(words_of(source))} "
     if not words:
         return 0.0
     size = min(length, len(words))
     runs = [" ".join(words[at : at + size]) for at in range(len(words) - size + 1)]
     return sum(f" {run} " in held for run in runs) / len(runs)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, as ROUGE counts them but unstemmed; see `_Words`."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(map(_apart, unicodedata.normalize("NFKC", folded))).split()
 
 
 @cache
@@ -135,10 +141,10 @@ class _Words:
         """Return the words, English ones stemmed."""
         if text.isascii():
             return list(self._stemmed(text))
-        folded = unicodedata.normalize("NFKC", text).casefold()
-        words = "".join(map(_apart, unicodedata.normalize("NFKC", folded))).split()
         return [
-            one for word in words for one in (self._stemmed(word) if word.isascii() else [word])
+            one
+            for word in words_of(text)
+            for one in (self._stemmed(word) if word.isascii() else [word])
         ]
 
 
