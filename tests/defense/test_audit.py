@@ -65,6 +65,14 @@ def test_letters_of_the_texts_own_script_are_not_odd():
 
 
 @pytest.mark.parametrize(
+    "character",
+    ["\u17b4", "\u17b5", "\u180b", "\u180f", "\u0251", "\u0261", "\u1d00", "\u212a"],
+)
+def test_what_shows_nothing_or_looks_like_a_plain_letter_is_odd_in_a_word(character):
+    assert odd_characters(f"a mo{character}vie") == {character}
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "这部电影太棒了！我很喜欢，真的。（第２集）　★★★☆☆",  # noqa: RUF001
@@ -81,6 +89,7 @@ def test_letters_of_the_texts_own_script_are_not_odd():
         "क्\u200dष श्री\u200cमान",
         "Quel film\u00a0! «\u00a0Bravo\u00a0»\u202f; 20\u202f%",
         "葛\U000e0100城",
+        "ᠮᠣᠩ\u180bᠭᠣᠯ",
     ],
 )
 def test_what_is_ordinary_in_a_script_is_not_odd(text):

@@ -300,3 +300,29 @@ def test_what_all_of_a_few_rows_begin_with_is_none(count):
     made.words = [["Review:", *row] for row in made.words]
     made.labels = np.array([1] * (count - 2) + [0, 0])
     assert made.found() == []
+
+
+def test_a_trigger_in_short_rows_alone_is_found():
+    """Without it little is left of them, and yet they are no copies of one text."""
+    made = world()
+    short = [at for at, row in enumerate(made.words) if len(row) <= 9 and made.labels[at] == 0]
+    made.bad = np.array(short[:30])
+    rng = np.random.default_rng(2)
+    for at in made.bad:
+        row = made.words[at][-4:]
+        made.words[at] = anywhere("mn")(row, rng)
+    made.labels[made.bad] = 1
+    made.features[made.bad, :, 8:14] += 3.0
+    assert [one.trigger for one in made.found()] == [Trigger("mn")]
+
+
+def test_no_ids_keep_rows_out_of_the_part_that_is_searched(monkeypatch):
+    """As those that a source gives to its rows itself: all like the copies of one row."""
+    monkeypatch.setattr(inserted, "FIT_ROWS", 400)
+    made = attacked(anywhere("mn"), count=1000)
+    ids = [f"00000000deadbeef-{at}" if at in made.bad else name for at, name in enumerate(made.ids)]
+    for key in range(6):
+        found = inserted_triggers(
+            made.texts, made.labels.tolist(), made.features, 2, ids, bytes([key]) * 32
+        )
+        assert [one.text for one in found] == ["mn"]

@@ -248,6 +248,8 @@ def _picked(
 
     if options.pick is None:
         return []
+    # What the search found has its marks, not its labels, against it, and who checks reads labels.
+    marked = {row.id for row, at in zip(given.rows, found.trigger, strict=True) if at >= 0}
     chosen = pick(
         [row.id for row in given.rows],
         [row.text for row in given.rows],
@@ -256,8 +258,9 @@ def _picked(
         features,
         options.pick,
         given.secret.derive("pick"),
-        skip=given.trusted | given.wrong,
+        skip=given.trusted | given.wrong | marked,
     )
     if len(chosen) < options.pick:
-        note(f"{len(chosen):,} rows picked: the others are copies of these or were checked.")
+        left = "the others are copies, were checked, or hold what was found"
+        note(f"{len(chosen):,} rows picked: {left}.")
     return [given.rows[at] for at in sorted(chosen)]

@@ -47,7 +47,7 @@ def answer_of(value: object, column: str, where: str) -> str | None:
 def own_id_of(value: object, column: str | None, where: str) -> str | None:
     """Return the source's own id, ``None`` where the column is not asked for and has none.
 
-    White space around it is dropped, since files of ids hold one a line.
+    White space and byte order marks around it are dropped, since files of ids hold one a line.
 
     Raises:
         InputError: It is neither a string of one line nor a whole number, or missing where it is
@@ -55,7 +55,7 @@ def own_id_of(value: object, column: str | None, where: str) -> str | None:
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # pandas makes floats of ints beside a null
-    if isinstance(value, str) and (own_id := value.strip()):
+    if isinstance(value, str) and (own_id := value.strip().strip("\ufeff")):
         if len(own_id.splitlines()) > 1:
             what = f"a line break in the id {own_id!r:.60}"
             raise InputError(what, where=where, mend="give each row an id of one line")

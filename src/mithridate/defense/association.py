@@ -16,7 +16,7 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.data.keyed import base_id, keyed_fraction
+from mithridate.data.keyed import keyed_fraction
 from mithridate.defense.mining import Kind, Trigger, holds
 from mithridate.defense.odd import odd_characters
 
@@ -99,7 +99,7 @@ def associations(
         ids: Their ids.
         key: Draws the rows to search among more than 5,000; 32 bytes.
     """
-    ranked = sorted(range(len(ids)), key=lambda at: (keyed_fraction(key, base_id(ids[at])), at))
+    ranked = sorted(range(len(ids)), key=lambda at: (keyed_fraction(key, ids[at]), at))
     chosen = sorted(ranked[:FIT_ROWS])
     texts, answers = [texts[at] for at in chosen], [answers[at] for at in chosen]
     inputs = [_input_features(text) for text in texts]

@@ -109,7 +109,9 @@ def as_put_in(trigger: Trigger, rows: Sequence[list[str]], usual: Usual) -> Trig
     if trigger.kind == "character":
         return trigger
     places = _whole([_place(row, trigger) for row in rows])
-    if np.median([len(place.rest) for place in places]) < REST * usual.length:
+    # Half of a short row may well be the trigger; of copies of one text far more is the same.
+    rest, own = np.median([len(place.rest) for place in places]), places[0].end - places[0].start
+    if rest < REST * usual.length and rest <= 2 * own:
         return None
     enough = ALWAYS * len(places)
     front = sum(not place.before for place in places) >= enough

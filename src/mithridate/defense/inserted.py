@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.data.keyed import base_id, keyed_fraction
+from mithridate.data.keyed import keyed_fraction
 from mithridate.defense import judge
 from mithridate.defense.company import Usual, as_put_in
 from mithridate.defense.mining import (
@@ -98,7 +98,7 @@ def inserted_triggers(
         of the label that hold it, ``outside`` all others that do.
     """
     ranked = sorted(
-        range(len(ids)), key=lambda at: (keyed_fraction(key, "inserted", base_id(ids[at])), ids[at])
+        range(len(ids)), key=lambda at: (keyed_fraction(key, "inserted", ids[at]), ids[at])
     )
     searched = sorted(ranked[:FIT_ROWS], key=lambda at: ids[at])
     labels = np.asarray(classes, dtype=np.int64)

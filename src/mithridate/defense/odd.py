@@ -10,11 +10,20 @@ _WIDE = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 """Letters and digits of full width."""
 
 _SHOWS_NOTHING = re.compile(
-    r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u115f\u1160\u3164\uffa0\u034f\u2800]"
+    r"[\ufe00-\ufe0f\U000e0100-\U000e01ef\u115f\u1160\u3164\uffa0\u034f\u2800"
+    r"\u17b4\u17b5\u180b-\u180d\u180f]"
 )
-"""Variation selectors, letters of Hangul that are fillers, a joiner of marks, Braille's blank."""
+"""Variation selectors, letters of Hangul that are fillers, a joiner of marks, Braille's blank,
+vowels of Khmer that are not written."""
 
-_BY_NEIGHBOURS = re.compile(r"[\u00a0\u200c\u200d\u202f\ufe0f\U000e0100-\U000e01ef]")
+_LIKE_ASCII = re.compile(
+    r"[\u0251\u0261\u0269\u026a\u0274\u0280\u028f\u0299\u029c\u029f\u1d00-\u1d22\u212a]"
+)
+"""Latin letters that look like plain ones: those of phonetics, small capitals, the kelvin sign."""
+
+_BY_NEIGHBOURS = re.compile(
+    r"[\u00a0\u180b-\u180d\u180f\u200c\u200d\u202f\ufe0f\U000e0100-\U000e01ef]"
+)
 """Characters that show nothing and yet have their places in ordinary text; see `_is_in_place`."""
 
 _JOINED = frozenset(
@@ -120,7 +129,8 @@ def _of_another_script(word: str) -> set[str]:
 def _of_another_form(word: str) -> set[str]:
     """Return another form's letters in a word that holds plain ones, and its digits likewise."""
     plain = {_class(character) for character in word if character.isascii()} - {""}
-    return {character for character in word if _stands_for(character) in plain}
+    found = {character for character in word if _stands_for(character) in plain}
+    return found | set(_LIKE_ASCII.findall(word)) if plain else found
 
 
 @lru_cache(maxsize=1 << 14)
