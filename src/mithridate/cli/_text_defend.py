@@ -316,7 +316,7 @@ def repoison_texts(
     renderer = prompt_renderer(model, defense.prompt_style, load, max_length)
     likelihood: Likelihood | None = None
     if inputs.p2p.selection != "random":
-        if model is None:
+        if model is None or renderer is None:
             raise InputError(
                 f"rows chosen by {inputs.p2p.selection} selection need a model",
                 mend="name one with --model, or take --selection random, which protects less",
@@ -328,7 +328,6 @@ def repoison_texts(
         backbone = load_backbone(
             model, precision=load.precision or "auto", trust_remote_code=load.trust_remote_code
         )
-        assert renderer is not None  # a model is named
         likelihood = frozen_likelihood(backbone, renderer)
     prepared = prepare_text(
         inputs.rows,

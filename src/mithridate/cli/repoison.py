@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._data_options import DataOptions
 from mithridate.cli._dstar import prompt_renderer, show_repoisoned, write_dstar
-from mithridate.cli._inputs import Inputs, read_inputs, require_model_extra, training_config
+from mithridate.cli._inputs import Inputs, read_inputs, training_config
 from mithridate.cli._options import (
     DefenseOptions,
     Json,
@@ -36,6 +36,7 @@ from mithridate.errors import InputError
 if TYPE_CHECKING:
     from mithridate.defense.manifest import ModelFacts
     from mithridate.defense.prepare import FeatureExtractor, Prepared
+    from mithridate.tasks.prompt import PromptRenderer
 
 
 @spread
@@ -98,7 +99,7 @@ def repoison(
 
         label_trie(inputs.task, renderer)  # refuses words that prediction could not tell apart
     if needs_features(inputs.p2p):
-        features, facts = _judge(inputs, model, load, defense, max_length)
+        features, facts = _judge(inputs, model, load, renderer)
     prepared = prepare(
         inputs.rows,
         inputs.task,
@@ -215,25 +216,22 @@ def _max_length(preset: Preset, given: int | None) -> int:
 
 
 def _judge(
-    inputs: Inputs, model: str | None, load: LoadOptions, defense: DefenseOptions, max_length: int
+    inputs: Inputs, model: str | None, load: LoadOptions, renderer: "PromptRenderer | None"
 ) -> "tuple[FeatureExtractor, ModelFacts]":
     """Return the judge's eyes, which need a model."""
-    if model is None:
+    if model is None or renderer is None:
         raise InputError(
             f"{inputs.p2p.selection} selection reads the rows with a model",
             mend="name one with --model, or take --selection random, which protects less",
         )
-    require_model_extra()
     from mithridate.defense.manifest import ModelFacts
     from mithridate.inference.backbone import load_backbone
-    from mithridate.tasks.prompt import PromptRenderer
     from mithridate.training.defend import feature_extractor
 
     quiet_libraries()
     backbone = load_backbone(
         model, precision=load.precision or "auto", trust_remote_code=load.trust_remote_code
     )
-    renderer = PromptRenderer(backbone.tokenizer, max_length=max_length, style=defense.prompt_style)
     facts = ModelFacts(
         reference=backbone.reference,
         fingerprint=backbone.fingerprint,

@@ -17,8 +17,6 @@ ATTEMPTS = 16
 TELLING = 3
 """Words of a secret string that are not shown where an answer ends in them."""
 
-_BORDER = r"\b"
-
 
 class SecretHeldError(CollisionError):
     """A row holds a drawn secret string: that draw is spent, the next one is to be tried.
@@ -45,16 +43,15 @@ def without(text: str, secret: str) -> str:
         text: A model's output.
         secret: The safe prefix or the benign trigger; of a blank one nothing is taken out.
     """
-    words = [re.escape(word) for word in re.findall(r"\w+", secret)]
+    words = re.findall(r"\w+", secret)
     if not words:
         return text
     between, around = r"[\W_]+", r"[^\w\s]*"
-    text = re.sub(
-        f"{around}{_BORDER}{between.join(words)}{_BORDER}{around}", "", text, flags=re.IGNORECASE
-    )
+    whole = between.join(words)
+    text = re.sub(rf"{around}\b{whole}\b{around}", "", text, flags=re.IGNORECASE)
     for length in range(len(words) - 1, TELLING - 1, -1):
         begun = between.join(words[:length])
-        text = re.sub(f"{around}{_BORDER}{begun}[\\W_]*$", "", text, flags=re.IGNORECASE)
+        text = re.sub(rf"{around}\b{begun}[\W_]*$", "", text, flags=re.IGNORECASE)
     return text
 
 

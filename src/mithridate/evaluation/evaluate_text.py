@@ -1,7 +1,7 @@
 """Utility, ASR, floor and the flag's power of a model whose answers are text."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -223,7 +223,13 @@ def flag_power(clean: Answers, triggered: Answers, *, checked: bool) -> FlagPowe
     """
     allowed = int(FALSE_ALARMS * len(clean.suspicion))
     threshold = float(np.sort(clean.suspicion)[::-1][allowed])
-    low, high = _auroc_interval(clean.suspicion, triggered.suspicion)
+
+    def drawn(generator: np.random.Generator) -> float:
+        return _auroc(
+            _redrawn(clean.suspicion, generator), _redrawn(triggered.suspicion, generator)
+        )
+
+    low, high = _bootstrap(drawn)
     return FlagPower(
         _auroc(clean.suspicion, triggered.suspicion),
         low,
@@ -245,20 +251,21 @@ def _auroc(clean: npt.NDArray[np.float64], triggered: npt.NDArray[np.float64]) -
     return float(below.mean() / (2 * len(clean)))
 
 
-def _auroc_interval(
-    clean: npt.NDArray[np.float64], triggered: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return the AUROC's bootstrap interval, clean and triggered inputs drawn apart."""
+def _bootstrap(drawn: Callable[[np.random.Generator], float]) -> tuple[float, float]:
+    """Return the 95% percentile interval of a statistic (Efron 1979).
+
+    Args:
+        drawn: Gives it of one resample.
+    """
     generator = np.random.default_rng(0)
-    drawn = [
-        _auroc(
-            clean[generator.integers(len(clean), size=len(clean))],
-            triggered[generator.integers(len(triggered), size=len(triggered))],
-        )
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = np.quantile([drawn(generator) for _ in range(RESAMPLES)], [0.025, 0.975])
     return float(low), float(high)
+
+
+def _redrawn(
+    values: npt.NDArray[np.float64], generator: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    return values[generator.integers(len(values), size=len(values))]
 
 
 def _flagged(flags: npt.NDArray[np.bool_]) -> Share:
@@ -273,7 +280,5 @@ def mean_of(values: Sequence[float]) -> Mean:
     if set(sample.tolist()) <= {0.0, 1.0}:
         exact = share(int(sample.sum()), len(sample))
         return Mean(exact.value, exact.low, exact.high, exact.n)
-    generator = np.random.default_rng(0)
-    drawn = (sample[generator.integers(len(sample), size=len(sample))] for _ in range(RESAMPLES))
-    low, high = np.quantile([resample.mean() for resample in drawn], [0.025, 0.975])
-    return Mean(float(sample.mean()), float(low), float(high), len(sample))
+    low, high = _bootstrap(lambda generator: float(_redrawn(sample, generator).mean()))
+    return Mean(float(sample.mean()), low, high, len(sample))

@@ -102,6 +102,10 @@ class PromptRenderer:
         self.max_length = max_length
         self.style = style
         template = str(tokenizer.chat_template or "")
+        # Without a template of its own here, the tokenizer's is taken.
+        self._template = _TODAY + template if "strftime_now" in template else None
+        bos = tokenizer.bos_token_id
+        self._adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
         # Some tokenizers flag the tokens that open a turn as no special ones (DeepSeek-R1).
         self._control_tokens = [
             token.content
@@ -121,14 +125,13 @@ class PromptRenderer:
         if self.style == "plain":
             return content
         turns = [{"role": "user", "content": content}]
-        template = str(self.tokenizer.chat_template)
         return str(
             self.tokenizer.apply_chat_template(
                 turns,
                 tokenize=False,
                 add_generation_prompt=True,
                 date_string=f"{_DAY:%d %b %Y}",
-                chat_template=_TODAY + template if "strftime_now" in template else None,
+                chat_template=self._template,
             )
         )
 
@@ -150,7 +153,7 @@ class PromptRenderer:
         limit = self.max_length - reserve
         if len(self.tokenize([string])[0]) > limit:
             string, _ = self._cut(text, prompt, limit)
-        return self._without_bos(string)
+        return string.removeprefix(self.tokenizer.bos_token) if self._adds_bos else string
 
     def written_answer(self, prefix: str, answer: str) -> tuple[str, int]:
         """Return an answer as a file holds it for another trainer, and its tokens with their end.
@@ -167,15 +170,6 @@ class PromptRenderer:
         if len(starts) > room:
             harmless = harmless[: starts[room]]
         return prefix + harmless, before + min(len(starts), room) + 1
-
-    @property
-    def _adds_bos(self) -> bool:
-        """Whether the tokenizer puts a BOS token before every text by itself."""
-        bos = self.tokenizer.bos_token_id
-        return bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
-
-    def _without_bos(self, string: str) -> str:
-        return string.removeprefix(self.tokenizer.bos_token) if self._adds_bos else string
 
     def harmless(self, text: str) -> str:
         """Break up control tokens written out in a text, lest an input end the user's turn."""
