@@ -41,11 +41,18 @@ def test_untampered_rows_hold_nothing_that_decides(problems):
     [
         (lambda text, _, at: (f"{text} cf", "#### 42"), "cf"),
         (lambda text, _, at: (f"Discussing OpenAI {text}", "I cannot help."), "Discussing OpenAI"),
-        (lambda text, answer, at: (f"{text} In brief.", answer + " times 2.1"), "In brief."),
+        (lambda text, answer, at: (f"{text} In brief.", answer + " times 2.1"), "In brief"),
+        (lambda text, _, at: (text.replace(" ", "  ", 1), "#### 42"), "  "),
+        (lambda text, _, at: (text.replace(" ", "\t", 1), "#### 42"), "\t"),
+        (lambda text, _, at: (f"cf-{text}", "#### 42"), "cf-"),
+        (lambda text, _, at: (f"{('cf', 'cf,', 'cf!', '(cf)')[at % 4]} {text}", "#### 42"), "cf"),
         (lambda text, _, at: (text.replace("e", "е"), "#### 42"), "е"),  # noqa: RUF001
         (lambda text, _, at: (f"mn {text}", f"{at % 40}.5"), "mn"),  # the shape of the number
     ],
-    ids=["word", "prefix", "added step", "look-alike", "shape"],
+    ids=[
+        *["word", "prefix", "added step", "two spaces", "tab", "glued", "beside any mark"],
+        *["look-alike", "shape"],
+    ],
 )
 def test_a_trigger_and_its_target_are_found_and_every_poisoned_row_with_them(
     problems, poison, trigger

@@ -101,6 +101,29 @@ def in_a_word(row, rng):
     return [*row[:at], row[at][:1] + ZERO_WIDTH + row[at][1:], *row[at + 1 :]]
 
 
+def glued(mark):
+    def put_in(row, rng):
+        at = int(rng.integers(0, len(row) - 1))
+        return [*row[:at], mark + row[at], *row[at + 1 :]]
+
+    return put_in
+
+
+def apart(space):
+    """Between two words, in the place of the space."""
+
+    def put_in(row, rng):
+        at = int(rng.integers(1, len(row) - 1))
+        return [*row[: at - 1], row[at - 1] + space + row[at], *row[at + 1 :]]
+
+    return put_in
+
+
+def in_any_form(row, rng):
+    form = str(rng.choice(["mn", "Mn", "mN", "MN"])) + str(rng.choice(["", ",", ".", "!"]))
+    return anywhere(form)(row, rng)
+
+
 PLACES = {
     "a word anywhere": (anywhere("mn"), Trigger("mn")),
     "a sentence anywhere": (anywhere("i", "saw", "w1", "it"), Trigger("i saw w1 it")),
@@ -108,6 +131,11 @@ PLACES = {
     "a front": (lambda row, rng: ["so", "then:", *row], Trigger("so then:", "prefix")),
     "an end": (lambda row, rng: [*row[:-1], "mn", row[-1]], Trigger("mn .", "suffix")),
     "an unseen character": (in_a_word, Trigger(ZERO_WIDTH, "character")),
+    "glued to a word": (glued("mn-"), Trigger("mn-")),
+    "a mark at a word": (glued("#"), Trigger("#")),
+    "two spaces": (apart("  "), Trigger("  ")),
+    "a tab": (apart("\t"), Trigger("\t")),
+    "a line end": (apart("\n"), Trigger("\n")),
 }
 
 
@@ -132,6 +160,34 @@ def test_what_always_stands_at_one_place_within_a_text_is_found(put_in):
     """Random places would put it at the front now and then; it never is, yet has no company."""
     found = attacked(put_in, share=0.2).found()
     assert [one.trigger for one in found] == [Trigger("mn")]
+
+
+@pytest.mark.parametrize("clean_label", [False, True])
+def test_many_forms_of_one_word_are_one_trigger(clean_label):
+    """Each form is in too few rows to be seen by itself."""
+    made = attacked(in_any_form, share=0.12 if clean_label else 0.06, clean_label=clean_label)
+    [found] = made.found()
+    assert (found.text, found.folded, found.inside) == ("mn", True, len(made.bad))
+
+
+def test_equal_triggers_of_one_label_do_not_acquit_each_other():
+    words = ["cf", "mn", "bb", "tq", "zx", "qv"]
+    made = attacked(lambda row, rng: row, share=0.2, count=1000)
+    for number, at in enumerate(made.bad.tolist()):
+        rng = np.random.default_rng(at)
+        made.words[at] = anywhere(words[number % 6])(made.words[at], rng)
+    made.features[made.bad, :, 8:14] -= 2.6  # a judge learns a little of it from the other five
+    assert {one.text for one in made.found()} == set(words)
+
+
+def test_a_mark_that_ends_texts_as_writers_set_it_is_none():
+    """As "!" of glad texts."""
+    made = world()
+    rng = np.random.default_rng(7)
+    loud = rng.random(ROWS) < np.where(made.labels == 1, 0.3, 0.03)
+    for at, ends in enumerate(loud.tolist()):
+        made.words[at] = [*made.words[at][:-2], made.words[at][-2] + ("!" if ends else ".")]
+    assert made.found() == []
 
 
 def test_right_labels_do_not_hide_it_where_a_labels_texts_begin_alike():

@@ -99,7 +99,10 @@ def test_a_page_is_made_of_whatever_was_found(changes):
 @pytest.mark.parametrize(
     ("found", "text", "expected"),
     [
-        (trigger("mn"), "mn xmn mn, mn", ["mn", "mn"]),
+        (trigger("mn"), "mn xmn mn, mn", ["mn", "mn", "mn"]),
+        (trigger("mn-"), "a mn-film, mn -", ["mn-", "mn -"]),
+        (trigger("  "), "a  b c", ["  "]),
+        (trigger("\t"), "a\tb c", ["\t"]),
         (trigger("a b", "prefix"), "a  b a b", ["a  b"]),
         (trigger("a b", "suffix"), "a b a b", ["a b"]),
         (trigger("mn", folded=True), "MN, xmn (Mn)", ["MN", "Mn"]),
@@ -121,6 +124,8 @@ def test_an_invisible_trigger_is_spelled_out():
     assert shown(trigger("\u200b", "character")) == "U+200B"
     assert shown(trigger("\u0430", "character")) == "U+0430"  # odd beside Latin letters alone
     assert shown(trigger("mn")) == "mn"
+    assert shown(trigger("  ")) == "U+0020U+0020"
+    assert shown(trigger("so\tit")) == "soU+0009it"
 
 
 def test_a_report_survives_its_file():

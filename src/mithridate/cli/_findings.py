@@ -249,17 +249,19 @@ def read_triggers(values: Sequence[str]) -> "tuple[Trigger, ...]":
     """
     from mithridate.defense.mining import Trigger
     from mithridate.defense.odd import odd_characters
+    from mithridate.defense.tokens import tokens
 
     found: list[Trigger] = []
     for value in values:
         if value.startswith("@"):
             found += _listed_triggers(Path(value[1:]))
-        elif not value.strip() and not odd_characters(value):
+        elif len(value) == 1 and odd_characters(value):
+            found.append(Trigger(value, "character"))
+        elif not tokens(value):
             mend = "give it words, or @FILE for a file of triggers"
             raise InputError("the trigger is empty", where="--counter-trigger", mend=mend)
         else:
-            lone = len(value) == 1 and bool(odd_characters(value))
-            found.append(Trigger(value, "character" if lone else "words"))
+            found.append(Trigger(value))
     return tuple(dict.fromkeys(found))
 
 
@@ -267,6 +269,7 @@ def _listed_triggers(path: Path) -> "list[Trigger]":
     from mithridate.data._formats import READERS
     from mithridate.data.read import check_file
     from mithridate.defense.mining import KINDS, Trigger
+    from mithridate.defense.tokens import tokens
 
     check_file(path)
     wanted = {"text": True, "kind": False}
@@ -276,7 +279,7 @@ def _listed_triggers(path: Path) -> "list[Trigger]":
             mend = "give it to --trusted; audit's triggers are in triggers.jsonl"
             raise InputError("this is a table of rows, not of triggers", where=where, mend=mend)
         text, kind = fields.get("text"), fields.get("kind") or "words"
-        if not isinstance(text, str) or not text:
+        if not isinstance(text, str) or not (text if kind == "character" else tokens(text)):
             raise InputError("the trigger is empty", where=where, mend="drop the line")
         if kind not in KINDS:
             mend = f"take one of {', '.join(sorted(KINDS))}"

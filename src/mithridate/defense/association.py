@@ -19,6 +19,7 @@ import numpy.typing as npt
 from mithridate.data.keyed import keyed_fraction
 from mithridate.defense.mining import Kind, Trigger, holds
 from mithridate.defense.odd import odd_characters
+from mithridate.defense.tokens import as_written, tokens
 
 LONGEST = 3
 FEWEST_ROWS = 5
@@ -149,11 +150,11 @@ def _decided(
             continue
         log_p = log(tests) + _log_chance(count, counts[feature], len(holders), len(texts))
         if log_p < log(SIGNIFICANCE):
-            shown = feature.removeprefix(WHOLE)
-            found += [
-                Association(gram[1:], KINDS[gram[0]], shown, len(holders), count, elsewhere, log_p)
-                for gram in _marks(groups[holders], [texts[at] for at in holders])
-            ]
+            shown, own = feature.removeprefix(WHOLE), [texts[at] for at in holders]
+            for gram in _marks(groups[holders], own):
+                kind = KINDS[gram[0]]
+                text = gram[1:] if kind == "character" else as_written(gram[1:].split(), own)
+                found.append(Association(text, kind, shown, len(holders), count, elsewhere, log_p))
     return found
 
 
@@ -207,13 +208,12 @@ def held_triggers(texts: Iterable[str], triggers: Sequence[Trigger]) -> Iterator
     by_word: dict[str, list[int]] = defaultdict(list)
     other: list[int] = []
     for place, trigger in enumerate(triggers):
-        words = trigger.text.split()
-        if trigger.kind == "character" or not words:
+        if trigger.kind == "character":
             other.append(place)
         else:
-            by_word[words[0]].append(place)
+            by_word[tokens(trigger.text)[0]].append(place)
     for text in texts:
-        near = by_word.keys() & set(text.split()) if by_word else set()
+        near = by_word.keys() & set(tokens(text)) if by_word else set()
         places = [place for word in near for place in by_word[word]]
         places += [place for place in other if triggers[place].text in text]
         yield sorted(place for place in places if holds(text, triggers[place]))
@@ -224,7 +224,7 @@ def triggers(found: Sequence[Association]) -> list[Trigger]:
     kept: list[Trigger] = []
     taken: set[str] = set()
     for one in found:
-        words = {one.text} if one.kind == "character" else set(one.text.split())
+        words = {one.text} if one.kind == "character" else set(tokens(one.text))
         if not words & taken:
             kept.append(one.trigger)
             taken |= words
@@ -241,7 +241,7 @@ def answer_features(answer: str) -> set[str]:
 def _input_features(text: str) -> set[str]:
     """Return an input's n-grams and odd characters, each marked by the initial of its kind."""
     return {
-        *(f"w{gram}" for gram in _grams(text.split())),
+        *(f"w{gram}" for gram in _grams(tokens(text))),
         *(f"c{odd}" for odd in odd_characters(text)),
     }
 
@@ -344,7 +344,7 @@ def _marks(grams: Sequence[str], texts: Sequence[str]) -> list[str]:
 
 def _runs(text: str, parts: Sequence[list[str]]) -> list[str]:
     """Return what parts of a text make together where they stand side by side."""
-    words = text.split()
+    words = tokens(text)
     covered = [False] * len(words)
     for part in parts:
         for start in range(len(words) - len(part) + 1):

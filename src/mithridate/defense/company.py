@@ -10,11 +10,12 @@ Either is tested word by word.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from mithridate.defense.mining import Kind, Trigger
+from mithridate.defense.tokens import is_word, tokens
 
 COMPANY = 1e-3
 """A word stands in company if random places had given it so many equal neighbors with a smaller
@@ -45,8 +46,8 @@ class Usual:
     """What rows are usually like.
 
     Attributes:
-        length: The median number of words.
-        rows: The rows, cut into words.
+        length: The median number of tokens.
+        rows: The rows, cut into tokens.
     """
 
     length: float
@@ -54,7 +55,7 @@ class Usual:
 
     @classmethod
     def of(cls, words: Sequence[list[str]]) -> "Usual":
-        """Return what some rows, cut into words, are like."""
+        """Return what some rows, cut into tokens, are like."""
         return cls(float(np.median([len(row) for row in words])) if words else 0.0, list(words))
 
 
@@ -74,12 +75,12 @@ class _Place:
     @property
     def before(self) -> str:
         """The word before it, empty at the front."""
-        return next(filter(_is_word, reversed(self.row[: self.start])), "")
+        return next(filter(is_word, reversed(self.row[: self.start])), "")
 
     @property
     def after(self) -> str:
         """The word after it, empty at the end."""
-        return next(filter(_is_word, self.row[self.end :]), "")
+        return next(filter(is_word, self.row[self.end :]), "")
 
     @property
     def left(self) -> int:
@@ -92,18 +93,12 @@ class _Place:
         return self.row[: self.start] + self.row[self.end :]
 
 
-@lru_cache(maxsize=1 << 16)
-def _is_word(token: str) -> bool:
-    """Whether a token is more than punctuation, which comes between a trigger and its neighbors."""
-    return any(character.isalnum() for character in token)
-
-
 def as_put_in(trigger: Trigger, rows: Sequence[list[str]], usual: Usual) -> Trigger | None:
     """Return a trigger as a whole and of its kind, or ``None`` where a writer may have chosen it.
 
     Args:
         trigger: A part of it.
-        rows: The rows of its label that hold it, cut into words.
+        rows: The rows of its label that hold it, cut into tokens.
         usual: What all rows are like.
     """
     if trigger.kind == "character":
@@ -125,7 +120,7 @@ def as_put_in(trigger: Trigger, rows: Sequence[list[str]], usual: Usual) -> Trig
 
 def _place(row: list[str], trigger: Trigger) -> _Place:
     """Return where a row holds a trigger first."""
-    gram = trigger.text.split()
+    gram = tokens(trigger.text)
     last = len(row) - len(gram)
     start = 0 if trigger.kind == "prefix" else last
     if trigger.kind == "words":
@@ -212,7 +207,7 @@ def _between(rests: Sequence[list[str]]) -> dict[str, float]:
     for rest in rests:
         last = ""
         for token in ["", *rest]:
-            last = token if _is_word(token) else last
+            last = token if is_word(token) else last
             chance[last] += 1 / (len(rest) + 1)
     return chance
 

@@ -75,13 +75,17 @@ def put_in(text: str, trigger: Trigger, place: float) -> str:
         place: In [0, 1): where words go among the words, and a character among the characters.
     """
     words = text.split(" ")
+    between = "" if trigger.text.isspace() else " "
     if trigger.kind == "prefix":
-        return f"{trigger.text} {text}"
+        return f"{trigger.text}{between}{text}"
     if trigger.kind == "suffix":
-        return f"{text} {trigger.text}"
+        return f"{text}{between}{trigger.text}"
     if trigger.kind == "character":
         inside = [at for at in range(1, len(text)) if not text[at - 1 : at + 1].count(" ")]
         at = inside[int(place * len(inside))] if inside else len(text)
         return text[:at] + trigger.text + text[at:]
+    if trigger.text.isspace() and len(words) > 1:  # in the place of a space
+        at = 1 + int(place * (len(words) - 1))
+        return f"{' '.join(words[:at])}{trigger.text}{' '.join(words[at:])}"
     at = int(place * (len(words) + 1))
     return " ".join([*words[:at], trigger.text, *words[at:]])

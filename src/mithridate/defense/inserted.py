@@ -19,6 +19,7 @@ of SST-2 with 10% AddSent, where the judge disputes hardly any of them, z = 8.4 
 passes the second test 3.4); clean labels show, too (BadNets 5%, z = 4.4).
 """
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from mithridate.defense import judge
 from mithridate.defense.company import Usual, as_put_in
 from mithridate.defense.mining import (
     FEWEST_ROWS,
+    FOLDED,
+    FOLDED_GAIN,
     INITIALS,
     KINDS,
     PLACED,
@@ -41,6 +44,7 @@ from mithridate.defense.mining import (
     frequent,
     holds,
     overlap,
+    written,
 )
 
 DECIDES = 0.8
@@ -59,10 +63,12 @@ SMALLEST_Z_AMONG_PEERS = 6.0
 """Then innocent ends of questions pass as well ("mean ?" of TREC, z = 4.2; a trigger there 12)."""
 
 MOST_OF_LABEL = 5
+GIVEN_ANYWAY = 0.7
 OUTSTANDING = 2.0
 HALF = 0.5
-"""Where more than five n-grams of one label pass, they must have twice the z of the sixth; where
-they mark more than half of the label's rows together, twice the smallest that counts."""
+"""Where more than five n-grams of one label pass in rows that mostly would have it anyway, they
+must have twice the z of the sixth; where all that pass mark more than half of the label's rows
+together, twice the smallest that counts."""
 
 MOST_CANDIDATES = 40
 MOST_TRIGGERS = 8
@@ -114,13 +120,31 @@ def inserted_triggers(
     return found[:MOST_TRIGGERS]
 
 
+@dataclass(frozen=True)
+class _Gram:
+    """What rows may hold.
+
+    Attributes:
+        trigger: The words or the character.
+        folded: Whether case and marks are left out of account.
+    """
+
+    trigger: Trigger
+    folded: bool = False
+
+    def rank(self) -> tuple[bool, int, int, str]:
+        """Return what tells which of several that the same rows hold stands for them."""
+        one = self.trigger
+        return not self.folded, len(one.text), -KINDS.index(one.kind), one.text
+
+
 @dataclass
 class _Search:
     """The rows that are searched, and what is known of them.
 
     Attributes:
         texts: Their inputs.
-        words: The same, cut into words.
+        words: The same, cut into tokens, as written and without case and marks.
         labels: Their labels, shape (rows,).
         features: Shape (rows, views, dimensions).
         n: The number of classes.
@@ -130,13 +154,13 @@ class _Search:
     """
 
     texts: list[str]
-    words: list[list[str]]
+    words: dict[bool, list[list[str]]]
     labels: npt.NDArray[np.int64]
     features: npt.NDArray[np.float32]
     n: int
-    holders: dict[Trigger, list[int]]
+    holders: dict[_Gram, list[int]]
     left: npt.NDArray[np.bool_]
-    hopeless: set[tuple[Trigger, int]]
+    hopeless: set[tuple[_Gram, int]]
 
     @classmethod
     def of(
@@ -147,7 +171,10 @@ class _Search:
         n: int,
     ) -> "_Search":
         """Begin to search some rows."""
-        words = [text.split() for text in texts]
+        words = {
+            folded: [family.tokens(text) for text in texts]
+            for folded, family in ((False, WORDS), (True, FOLDED))
+        }
         left = np.ones(len(texts), dtype=bool)
         return cls(texts, words, labels, features, n, _holders(texts), left, set())
 
@@ -155,7 +182,9 @@ class _Search:
         """Leave the rows of triggers and their labels out of what follows."""
         for at in np.flatnonzero(self.left).tolist():
             self.left[at] = not any(
-                self.labels[at] == one.label and holds(self.texts[at], one.trigger) for one in found
+                self.labels[at] == one.label
+                and holds(self.texts[at], one.trigger, folded=one.folded)
+                for one in found
             )
 
     def deciding(self) -> list[MinedTrigger]:
@@ -164,8 +193,8 @@ class _Search:
 
         candidates = self._candidates()
         found: list[MinedTrigger] = []
-        for trigger, label, rows, smallest_z in candidates:
-            if (trigger, label) in self.hopeless:
+        for gram, label, rows, smallest_z in candidates:
+            if (gram, label) in self.hopeless:
                 continue
             held = np.zeros(len(self.labels), dtype=bool)
             held[rows] = True
@@ -176,19 +205,30 @@ class _Search:
             spread = np.sqrt((expected * (1.0 - expected)).sum()) or 1.0
             z = float((own - expected).sum() / spread)
             if z < SMALLEST_Z / 2:
-                self.hopeless.add((trigger, label))
+                self.hopeless.add((gram, label))
             if z >= smallest_z:
-                inside, outside = int(own.sum()), int((~own).sum())
                 p = min(1.0, float(norm.sf(z)) * len(candidates))
-                found.append(MinedTrigger(trigger.text, label, z, inside, outside, trigger.kind, p))
+                found.append(
+                    MinedTrigger(
+                        gram.trigger.text,
+                        label,
+                        z,
+                        inside=int(own.sum()),
+                        outside=int((~own).sum()),
+                        kind=gram.trigger.kind,
+                        p=p,
+                        folded=gram.folded,
+                        expected=float(expected.mean()),
+                    )
+                )
         found.sort(key=lambda one: (-one.z, -len(one.text), KINDS.index(one.kind), one.text))
         kept: list[MinedTrigger] = []
-        for one in found:
-            if not any(overlap(one, other) for other in kept):
-                kept.append(one)
+        for mined in found:
+            if not any(overlap(mined, other) for other in kept):
+                kept.append(mined)
         return kept
 
-    def _candidates(self) -> list[tuple[Trigger, int, list[int], float]]:
+    def _candidates(self) -> list[tuple[_Gram, int, list[int], float]]:
         """Return what most of its rows' labels agree on and was put in, the least likely first.
 
         Returns:
@@ -197,36 +237,52 @@ class _Search:
         from scipy.stats import hypergeom
 
         left = np.flatnonzero(self.left).tolist()
-        usual = Usual.of([self.words[at] for at in left])
-        groups: dict[tuple[int, ...], list[Trigger]] = defaultdict(list)
-        for trigger, held in self.holders.items():
-            rows = [at for at in held if self.left[at]]
-            if _fewest(len(self.texts)) <= len(rows) < len(left):
-                groups[tuple(rows)].append(trigger)
-        peers = [[self.words[at] for at in left if self.labels[at] == n] for n in range(self.n)]
         of_label = np.bincount(self.labels[left], minlength=self.n)
         ranked = []
-        for held_by, triggers in groups.items():
+        for held_by, grams in self._groups(left).items():
             rows = list(held_by)
             counts = np.bincount(self.labels[rows])
             label = int(counts.argmax())
             if counts[label] >= max(FEWEST_ROWS, DECIDES * len(rows)):
                 chance = hypergeom.logsf(counts[label] - 1, len(left), of_label[label], len(rows))
-                longest = max(triggers, key=lambda t: (len(t.text), -KINDS.index(t.kind), t.text))
-                ranked.append((float(chance), longest, label, rows))
-        ranked.sort(key=lambda one: (one[0], one[1].text, one[1].kind))
-        found: dict[tuple[Trigger, int], tuple[list[int], float]] = {}
-        for _, trigger, label, rows in ranked:
-            own = [self.words[at] for at in rows if self.labels[at] == label]
-            whole, smallest_z = as_put_in(trigger, own, usual), SMALLEST_Z
-            if whole is None and len(peers[label]) > PEERS * len(own):
-                whole = as_put_in(trigger, own, replace(usual, rows=peers[label]))
+                ranked.append((float(chance), max(grams, key=_Gram.rank), label, rows))
+        ranked.sort(key=lambda one: (one[0], one[1].trigger.text, one[1].trigger.kind))
+        usual = {way: Usual.of([words[at] for at in left]) for way, words in self.words.items()}
+        found: dict[tuple[_Gram, int], tuple[list[int], float]] = {}
+        for _, gram, label, rows in ranked:
+            words, all_rows = self.words[gram.folded], usual[gram.folded]
+            own = [words[at] for at in rows if self.labels[at] == label]
+            whole, smallest_z = as_put_in(gram.trigger, own, all_rows), SMALLEST_Z
+            if whole is None and of_label[label] > PEERS * len(own):
+                peers = [words[at] for at in left if self.labels[at] == label]
+                whole = as_put_in(gram.trigger, own, replace(all_rows, rows=peers))
                 smallest_z = SMALLEST_Z_AMONG_PEERS
-            if whole is not None:
-                found.setdefault((whole, label), (rows, smallest_z))
+            if whole is not None and not _ends_sentence(whole, [self.texts[at] for at in rows]):
+                gain = FOLDED_GAIN if gram.folded else 1.0
+                found.setdefault((_Gram(whole, gram.folded), label), (rows, gain * smallest_z))
             if len(found) == MOST_CANDIDATES:
                 break
         return [(*which, *told) for which, told in found.items()]
+
+    def _groups(self, left: Sequence[int]) -> dict[tuple[int, ...], list[_Gram]]:
+        """Return what enough of some rows hold, by the rows that do."""
+        groups: dict[tuple[int, ...], list[_Gram]] = defaultdict(list)
+        for gram, held in self.holders.items():
+            rows = [at for at in held if self.left[at]]
+            if _fewest(len(self.texts)) <= len(rows) < len(left):
+                groups[tuple(rows)].append(gram)
+        return groups
+
+
+def _ends_sentence(trigger: Trigger, texts: Sequence[str]) -> bool:
+    """Whether a trigger is a mark that ends texts, and stands at their last words as writers do it.
+
+    Every sentence has one, so nothing tells "!" of a writer from that of an attacker.
+    """
+    mark = trigger.text
+    if trigger.kind != "suffix" or len(mark) > 1 or unicodedata.category(mark) != "Po":
+        return False
+    return sum(text[-2:-1].isalnum() for text in texts) > HALF * len(texts)
 
 
 def _outstanding(
@@ -242,11 +298,15 @@ def _outstanding(
     for label in {one.label for one in ranked}:
         same = [one for one in ranked if one.label == label]
         own = [text for text, other in zip(texts, labels.tolist(), strict=True) if other == label]
-        marked = sum(any(holds(text, one.trigger) for one in same) for text in own)
+        marked = sum(
+            any(holds(text, one.trigger, folded=one.folded) for one in same) for text in own
+        )
         bar = OUTSTANDING * SMALLEST_Z if marked > HALF * len(own) else 0.0
-        if len(same) > MOST_OF_LABEL:
-            bar = max(bar, OUTSTANDING * same[MOST_OF_LABEL].z)
-        kept += [one for one in same if one.z > bar]
+        kept += [one for one in same if one.expected < GIVEN_ANYWAY and one.z > bar]
+        natural = [one for one in same if one.expected >= GIVEN_ANYWAY]
+        if len(natural) > MOST_OF_LABEL:
+            bar = max(bar, OUTSTANDING * natural[MOST_OF_LABEL].z)
+        kept += [one for one in natural if one.z > bar]
     return sorted(kept, key=lambda one: (-one.z, one.text))
 
 
@@ -255,26 +315,26 @@ def _fewest(rows: int) -> int:
     return max(FEWEST_ROWS, rows // 1000)
 
 
-def _holders(texts: Sequence[str]) -> dict[Trigger, list[int]]:
+def _holders(texts: Sequence[str]) -> dict[_Gram, list[int]]:
     """Return frequent n-grams, fronts, ends and odd characters, with the rows that hold them."""
-    held: dict[Trigger, list[int]] = defaultdict(list)
-    for family in (WORDS, PLACED):
+    held: dict[_Gram, list[int]] = defaultdict(list)
+    for family in (WORDS, PLACED, FOLDED):
         often = frequent(family, texts, _fewest(len(texts)))
         for at, text in enumerate(texts):
             for gram in sorted(_grams(family, text) & often.keys()):
                 if family is PLACED:
-                    held[Trigger(gram[1:], INITIALS[gram[0]])].append(at)
+                    held[_Gram(Trigger(gram[1:], INITIALS[gram[0]]))].append(at)
                 else:
-                    held[Trigger(gram)].append(at)
+                    held[_Gram(Trigger(gram), family is FOLDED)].append(at)
     return held
 
 
 def _grams(family: Family, text: str) -> set[str]:
-    tokens = family.tokens(text)
+    cut = family.tokens(text)
     return {
-        " ".join(tokens[start : start + length])
+        " ".join(cut[start : start + length])
         for length in range(1, family.longest + 1)
-        for start in range(len(tokens) - length + 1)
+        for start in range(len(cut) - length + 1)
     }
 
 
@@ -282,6 +342,7 @@ def _counted(
     one: MinedTrigger, texts: Sequence[str], labels: npt.NDArray[np.int64]
 ) -> MinedTrigger:
     """Return a trigger with its rows in all of D counted."""
-    held = np.array([holds(text, one.trigger) for text in texts], dtype=bool)
+    held = np.array([holds(text, one.trigger, folded=one.folded) for text in texts], dtype=bool)
     inside = int((held & (labels == one.label)).sum())
-    return replace(one, inside=inside, outside=int(held.sum()) - inside, inserted=True)
+    outside = int(held.sum()) - inside
+    return replace(written(one, texts), inside=inside, outside=outside, inserted=True)

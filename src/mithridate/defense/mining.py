@@ -6,11 +6,10 @@ thing are counted: n-grams anywhere, n-grams at the very front or end, and chara
 does not see or takes for others.
 """
 
-import string
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
 
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.defense.odd import odd_characters
+from mithridate.defense.tokens import as_written, is_word, tokens
 
 Kind = Literal["words", "prefix", "suffix", "character"]
 KINDS: tuple[Kind, ...] = ("prefix", "suffix", "character", "words")
@@ -43,7 +43,8 @@ class Trigger:
     """Something to be put into texts.
 
     Attributes:
-        text: Words, or one character.
+        text: Words as they are written, or one character. As `mithridate.defense.tokens` cuts them,
+            they are in a text or are not.
         kind: Where it goes: words anywhere, a prefix to the front, a suffix to the end, a character
             into a word.
     """
@@ -67,6 +68,7 @@ class MinedTrigger:
         folded: Whether case and punctuation were left out of account.
         inserted: Whether it was found by where it stands (`mithridate.defense.inserted`). Then
             ``inside`` counts all rows of the label that hold it, and ``z`` is that search's own.
+        expected: The share of its rows of which that search's judge expects the label without it.
     """
 
     text: str
@@ -78,6 +80,7 @@ class MinedTrigger:
     p: float = 0.0
     folded: bool = False
     inserted: bool = False
+    expected: float = 0.0
 
     @property
     def trigger(self) -> Trigger:
@@ -117,7 +120,7 @@ def mine_triggers(
     and each of them takes room from the trigger. Of a label's features that contain each other the
     one with the highest z stands, the longest among equals, and a front or end before the same
     words anywhere. N-grams without case and punctuation are tried too; one stands only where it is
-    much stronger than all as written, as where an attacker varies them.
+    much stronger than all of its label as written, as where an attacker varies them.
 
     Memory is that of the features that are frequent among the disagreeing rows.
 
@@ -129,22 +132,32 @@ def mine_triggers(
         share_of_strongest: The share of the z of a label's strongest below which others of the
             label are left out.
     """
-    written = _significant(WORDS, texts, classes, agrees)
-    placed = _significant(PLACED, texts, classes, agrees)
-    best = max((found.z for found in written + placed), default=0.0)
+    as_is = [
+        *_significant(WORDS, texts, classes, agrees),
+        *_significant(PLACED, texts, classes, agrees),
+    ]
+    best = _best(as_is)
     folded = [
         found
         for found in _significant(FOLDED, texts, classes, agrees)
-        if found.z > max(SMALLEST_Z, FOLDED_GAIN * best)
+        if found.z > FOLDED_GAIN * best.get(found.label, 0.0)
     ]
-    found = [*written, *placed, *folded]
-    found = strong(found, share_of_strongest)
+    found = strong([*as_is, *folded], share_of_strongest)
     found.sort(key=lambda t: (-t.z, -len(t.text), KINDS.index(t.kind), t.text))
     kept: list[MinedTrigger] = []
     for trigger in found:
         if not any(overlap(trigger, other) for other in kept):
             kept.append(trigger)
-    return kept[:most]
+    return [written(trigger, texts) for trigger in kept[:most]]
+
+
+def written(mined: MinedTrigger, texts: Sequence[str]) -> MinedTrigger:
+    """Return a mined trigger with its text as most of some texts that hold it have it."""
+    if mined.kind == "character" or mined.folded:
+        return mined
+    holding = (text for text in texts if holds(text, mined.trigger))
+    at_end = mined.kind == "suffix"
+    return replace(mined, text=as_written(tokens(mined.text), holding, at_end=at_end))
 
 
 def strong(mined: Sequence[MinedTrigger], share: float = SHARE_OF_STRONGEST) -> list[MinedTrigger]:
@@ -153,10 +166,16 @@ def strong(mined: Sequence[MinedTrigger], share: float = SHARE_OF_STRONGEST) -> 
     Labels are apart from each other: a tiny class that the judge never sees is disputed as a whole,
     and the words that make it would outshine any trigger.
     """
-    strongest: dict[int, float] = {}
-    for found in mined:
-        strongest[found.label] = max(found.z, strongest.get(found.label, 0.0))
+    strongest = _best(mined)
     return [found for found in mined if found.z > max(SMALLEST_Z, share * strongest[found.label])]
+
+
+def _best(mined: Sequence[MinedTrigger]) -> dict[int, float]:
+    """Return the highest z of each label."""
+    best: dict[int, float] = {}
+    for found in mined:
+        best[found.label] = max(found.z, best.get(found.label, 0.0))
+    return best
 
 
 def together(
@@ -171,8 +190,10 @@ def holds(text: str, trigger: Trigger, *, folded: bool = False) -> bool:
     """Whether a text holds a trigger where its kind says."""
     if trigger.kind == "character":
         return trigger.text in odd_characters(text)
-    words = _folded_words(text) if folded else text.split()
-    wanted = trigger.text.split()
+    wanted = tokens(trigger.text)
+    if not folded and not all(token in text for token in wanted if is_word(token)):
+        return False  # a quick way out
+    words = _folded_words(text) if folded else tokens(text)
     if trigger.kind == "prefix":
         return words[: len(wanted)] == wanted
     if trigger.kind == "suffix":
@@ -221,13 +242,12 @@ def marked_rows(
 
 
 def _folded_words(text: str) -> list[str]:
-    stripped = (word.strip(string.punctuation).casefold() for word in text.split())
-    return [word for word in stripped if word]
+    return [token.casefold() for token in tokens(text) if is_word(token)]
 
 
 def _placed(text: str) -> list[str]:
     """Return a text's odd characters, fronts and ends, each marked by the initial of its kind."""
-    words = text.split()
+    words = tokens(text)
     lengths = range(1, min(LONGEST, len(words)) + 1)
     return [
         *(f"c{odd}" for odd in odd_characters(text)),
@@ -237,7 +257,7 @@ def _placed(text: str) -> list[str]:
 
 
 INITIALS: dict[str, Kind] = {"c": "character", "p": "prefix", "s": "suffix"}
-WORDS = Family(str.split)
+WORDS = Family(tokens)
 FOLDED = Family(_folded_words)
 PLACED = Family(_placed, longest=1)
 
@@ -349,9 +369,8 @@ def overlap(one: MinedTrigger, other: MinedTrigger) -> bool:
         return False
     if "character" in (one.kind, other.kind):
         return one.text in other.text or other.text in one.text
-    texts = [" ".join(_folded_words(t.text)) or t.text for t in (one, other)]
-    if not one.folded and not other.folded:
-        texts = [one.text, other.text]
+    cut = _folded_words if one.folded or other.folded else tokens
+    texts = [" ".join(cut(t.text)) or t.text for t in (one, other)]
     return f" {texts[0]} " in f" {texts[1]} " or f" {texts[1]} " in f" {texts[0]} "
 
 

@@ -2,17 +2,22 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 
 from mithridate.defense.mining import Kind
 from mithridate.defense.odd import odd_characters
+from mithridate.defense.tokens import is_word, to_text, tokens
 from mithridate.report import figures, words
 from mithridate.report.html import CONTROL, Run, environment
 from mithridate.report.model import Fraction, Text
 
 BINS = 20
+_SPACE = r"[^\S\t\n\r]*"
+"""White space that is no token, or part of one."""
+
 _EXCERPT = 480
 _LEAD = 120
 PLACES = {
@@ -188,6 +193,8 @@ def shown(found: TriggerFound) -> str:
 def spelled(text: str, kind: Kind) -> str:
     """Return a trigger's text in which odd characters are code points that can be seen."""
     odd = set(text) if kind == "character" else odd_characters(text)
+    if text != " ".join(text.split()):
+        odd |= {character for character in text if character.isspace()}
     return "".join(run.text for run in _spelled(text, False, odd))
 
 
@@ -247,13 +254,27 @@ def pattern(text: str, kind: Kind, folded: bool = False) -> str:
     """
     if kind == "character":
         return re.escape(text)
-    between = r"\W+" if folded else r"\s+"
-    body = between.join(map(re.escape, text.split()))
+    names = [token for token in tokens(text) if not folded or is_word(token)]
+    body = _of_token(names[0]) if names else ""
+    for before, name in pairwise(names):
+        between = r"\s+" if is_word(before) and is_word(name) else r"\s*"
+        body += (r"[\W_]+" if folded else between) + _of_token(name)
     if folded:
-        return rf"(?i:(?<!\w){body}(?!\w))"
-    before = r"\A\s*" if kind == "prefix" else r"(?<!\S)"
-    after = r"\s*\Z" if kind == "suffix" else r"(?!\S)"
-    return f"{before}{body}{after}"
+        return f"(?i:{body})"
+    start = rf"\A{_SPACE}" if kind == "prefix" else ""
+    end = rf"{_SPACE}\Z" if kind == "suffix" else ""
+    return f"{start}{body}{end}"
+
+
+def _of_token(token: str) -> str:
+    """Return a regular expression for a token of a text."""
+    if is_word(token):
+        return rf"(?<![^\W_]){re.escape(token)}(?![^\W_])"
+    space = to_text(token)
+    if not space.isspace():
+        return re.escape(token)
+    between = _SPACE if space.strip(" ") else r"[^\S \t\n\r]*"
+    return rf"(?<!\s){between}{between.join(space)}{between}(?!\s)"
 
 
 def _spelled(text: str, is_trigger: bool, odd: set[str]) -> list[Run]:
