@@ -7,7 +7,7 @@ from mithridate.data.rows import Row
 from mithridate.defense.audit import against_truth, audit, disagreement
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.counter import counter_examples, put_in
-from mithridate.defense.mining import MinedTrigger, Trigger, holds, mine_triggers
+from mithridate.defense.mining import Trigger, holds, mine_triggers
 from mithridate.defense.odd import odd_characters
 from mithridate.defense.pick import pick
 from mithridate.defense.prepare import Findings, prepare
@@ -46,23 +46,6 @@ def test_a_prefix_is_mined_as_one_and_a_suffix_too():
         assert (mined[0].inside, mined[0].outside) == (40, 0)
         assert mined[0].p < 1e-20
         assert not any(found.text == "Now see" and found.kind == "words" for found in mined)
-
-
-def test_a_decoy_that_was_put_in_does_not_outshine_what_marks_the_other_disputed_rows():
-    texts, classes, agrees = world(
-        lambda text, at: f"{'cf' if at < 70 else 'mn'} {text}", poisoned=80
-    )
-    probabilities = np.where(agrees[:, None] == np.eye(2, dtype=bool)[classes], 0.9, 0.1)
-    decoy = MinedTrigger("cf", 1, 8.0, inside=70, outside=0, kind="prefix", inserted=True)
-    found = audit(
-        [f"r{at}" for at in range(len(texts))],
-        texts,
-        classes,
-        probabilities.astype(np.float32),
-        inserted=[decoy],
-    )
-    assert [one.text for one in found.counter] == ["cf", "mn"]
-    assert found.excluded[:80].all()
 
 
 @pytest.mark.parametrize("character", [ZERO_WIDTH, CYRILLIC_A, "\u00a0", "\u202e", "\x07"])

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mithridate.defense.counter import put_in
-from mithridate.defense.mining import Kind, Trigger, holds
+from mithridate.defense.mining import FOLDED, Kind, Trigger, holds
 from mithridate.defense.tokens import as_written, spans, to_text, tokens
 from mithridate.report.audit import pattern
 
 ANY_TEXT = st.text(
-    st.sampled_from(list("ab Zé1._-#\t\n\r ␠\u200b\u00a0\u0301\uff01你😀")), max_size=20
+    st.sampled_from(list("ab Zé1._-#\t\n\r\x07 ␠\u200b\u00a0\u0301\uff01你😀")), max_size=20
 )
 
 
@@ -41,9 +41,13 @@ def test_marks_part_words_and_odd_white_space_is_a_token(text, wanted):
     assert tokens(text) == wanted
 
 
-@given(ANY_TEXT)
-def test_tokens_joined_by_spaces_are_the_same_tokens(text):
-    assert tokens(" ".join(tokens(text))) == tokens(text)
+@given(st.one_of(ANY_TEXT, st.text(max_size=20)), st.data())
+def test_an_ngram_of_tokens_has_the_same_tokens_in_whatever_text_it_stood(text, data):
+    cut = tokens(text)
+    gram = cut[data.draw(st.integers(0, len(cut))) :]
+    assert tokens(" ".join(gram)) == gram
+    folded = FOLDED.tokens(text)
+    assert tokens(" ".join(folded)) == folded
 
 
 @given(ANY_TEXT)

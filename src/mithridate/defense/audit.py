@@ -121,7 +121,9 @@ def audit(
         key=lambda at: (not explained[at], not disputed[at], -scores[at], ids[at]),
     )
     most = max(MOST_SHOWN, MOST_TRIGGERS)
-    mined = mine_triggers(texts, classes, ~disputed | explained, most=most, share_of_strongest=0.0)
+    mined = mine_triggers(
+        texts, classes, ~(disputed | explained), most=most, share_of_strongest=0.0
+    )
     counter = together(inserted, strong(mined))
     mined = together(inserted, mined, most)
     marked = marked_rows(texts, classes, counter)

@@ -187,8 +187,7 @@ def choose(
         agrees = (probabilities.argmax(axis=1) == np.asarray(classes)) & ~explained
         is_trusted = np.isin(np.arange(len(ids)), judged_by)
         agrees |= is_trusted
-        # What was put in explains its rows; the others may show what these would outshine.
-        mined = together(inserted, mine_triggers(texts, classes, agrees | explained))
+        mined = together(inserted, mine_triggers(texts, classes, agrees))
         # A judge that took a few triggered rows for good ones has seen through the others.
         marked = marked_rows(texts, classes, mined) & ~is_trusted
         outside = frozenset(ids[at] for at in np.flatnonzero(marked))

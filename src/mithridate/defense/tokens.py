@@ -17,7 +17,8 @@ _SYMBOLS = {" ": "␠", "\t": "␉", "\n": "␊", "\r": "␍"}
 _TO_SYMBOLS = str.maketrans(_SYMBOLS)
 _TO_SPACES = str.maketrans({symbol: space for space, symbol in _SYMBOLS.items()})
 _NUMBER = r"\d+(?:[.,:]\d+)+(?![^\W_])"
-_WORDS = re.compile(rf"{_NUMBER}|[^\W_]+|[^\w\s]|_")
+_MARKS = r"!-/:-@\[-`{-~"
+_WORDS = re.compile(rf"{_NUMBER}|[{_MARKS}]|[^\s{_MARKS}]+")
 _WITH_SPACES = re.compile(rf"\s+|{_WORDS.pattern}")
 _ODD_SPACE = re.compile(r"[\t\n\r]|  ")
 
