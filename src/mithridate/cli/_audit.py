@@ -67,7 +67,6 @@ def make_report(
     import numpy as np
 
     from mithridate.defense.audit import against_truth
-    from mithridate.defense.mining import holds
     from mithridate.report.audit import (
         BINS,
         AuditReport,
@@ -92,7 +91,7 @@ def make_report(
         truth = TruthFound.model_validate(against_truth(found, [r.id for r in rows], poisoned))
     disputed_holders = [
         sum(
-            holds(row.text, trigger.trigger, folded=trigger.folded)
+            trigger.is_in(row.text)
             for row, label, disputed in zip(rows, labels, found.disputed, strict=True)
             if disputed and label == trigger.label
         )

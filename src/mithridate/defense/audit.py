@@ -9,7 +9,6 @@ import numpy.typing as npt
 from mithridate.defense.mining import (
     MOST_TRIGGERS,
     MinedTrigger,
-    holds,
     marked_rows,
     mine_triggers,
     strong,
@@ -145,11 +144,7 @@ def audit(
 
 def _first_held(text: str, label: int, mined: Sequence[MinedTrigger]) -> int:
     """Return the place of the first trigger of a label that a text of that label holds."""
-    return next(
-        place
-        for place, one in enumerate(mined)
-        if one.label == label and holds(text, one.trigger, folded=one.folded)
-    )
+    return next(place for place, one in enumerate(mined) if one.label == label and one.is_in(text))
 
 
 def disagreement(

@@ -23,6 +23,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,8 @@ from mithridate.defense.mining import (
     Family,
     MinedTrigger,
     Trigger,
+    distinct,
     frequent,
-    holds,
     overlap,
     written,
 )
@@ -182,9 +183,7 @@ class _Search:
         """Leave the rows of triggers and their labels out of what follows."""
         for at in np.flatnonzero(self.left).tolist():
             self.left[at] = not any(
-                self.labels[at] == one.label
-                and holds(self.texts[at], one.trigger, folded=one.folded)
-                for one in found
+                self.labels[at] == one.label and one.is_in(self.texts[at]) for one in found
             )
 
     def deciding(self) -> list[MinedTrigger]:
@@ -221,12 +220,7 @@ class _Search:
                         expected=float(expected.mean()),
                     )
                 )
-        found.sort(key=lambda one: (-one.z, -len(one.text), KINDS.index(one.kind), one.text))
-        kept: list[MinedTrigger] = []
-        for mined in found:
-            if not any(overlap(mined, other) for other in kept):
-                kept.append(mined)
-        return kept
+        return distinct(found)
 
     def _candidates(self) -> list[tuple[_Gram, int, list[int], float]]:
         """Return what most of its rows' labels agree on and was put in, the least likely first.
@@ -298,9 +292,7 @@ def _outstanding(
     for label in {one.label for one in ranked}:
         same = [one for one in ranked if one.label == label]
         own = [text for text, other in zip(texts, labels.tolist(), strict=True) if other == label]
-        marked = sum(
-            any(holds(text, one.trigger, folded=one.folded) for one in same) for text in own
-        )
+        marked = sum(any(one.is_in(text) for one in same) for text in own)
         bar = OUTSTANDING * SMALLEST_Z if marked > HALF * len(own) else 0.0
         kept += [one for one in same if one.expected < GIVEN_ANYWAY and one.z > bar]
         natural = [one for one in same if one.expected >= GIVEN_ANYWAY]
@@ -342,7 +334,8 @@ def _counted(
     one: MinedTrigger, texts: Sequence[str], labels: npt.NDArray[np.int64]
 ) -> MinedTrigger:
     """Return a trigger with its rows in all of D counted."""
-    held = np.array([holds(text, one.trigger, folded=one.folded) for text in texts], dtype=bool)
+    held = np.array([one.is_in(text) for text in texts], dtype=bool)
     inside = int((held & (labels == one.label)).sum())
     outside = int(held.sum()) - inside
-    return replace(written(one, texts), inside=inside, outside=outside, inserted=True)
+    named = written(one, compress(texts, held))
+    return replace(named, inside=inside, outside=outside, inserted=True)

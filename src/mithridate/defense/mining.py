@@ -8,7 +8,7 @@ does not see or takes for others.
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
@@ -87,6 +87,10 @@ class MinedTrigger:
         """What to put into texts."""
         return Trigger(self.text, self.kind)
 
+    def is_in(self, text: str) -> bool:
+        """Whether a text holds it."""
+        return holds(text, self.trigger, folded=self.folded)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -143,19 +147,22 @@ def mine_triggers(
         if found.z > FOLDED_GAIN * best.get(found.label, 0.0)
     ]
     found = strong([*as_is, *folded], share_of_strongest)
-    found.sort(key=lambda t: (-t.z, -len(t.text), KINDS.index(t.kind), t.text))
+    return [written(one, filter(one.is_in, texts)) for one in distinct(found)[:most]]
+
+
+def distinct(found: Sequence[MinedTrigger]) -> list[MinedTrigger]:
+    """Return triggers, the most significant first, and of several that overlap the first alone."""
     kept: list[MinedTrigger] = []
-    for trigger in found:
-        if not any(overlap(trigger, other) for other in kept):
-            kept.append(trigger)
-    return [written(trigger, texts) for trigger in kept[:most]]
+    for one in sorted(found, key=lambda t: (-t.z, -len(t.text), KINDS.index(t.kind), t.text)):
+        if not any(overlap(one, other) for other in kept):
+            kept.append(one)
+    return kept
 
 
-def written(mined: MinedTrigger, texts: Sequence[str]) -> MinedTrigger:
-    """Return a mined trigger with its text as most of some texts that hold it have it."""
+def written(mined: MinedTrigger, holding: Iterable[str]) -> MinedTrigger:
+    """Return a mined trigger with its text as most of the texts that hold it have it."""
     if mined.kind == "character" or mined.folded:
         return mined
-    holding = (text for text in texts if holds(text, mined.trigger))
     at_end = mined.kind == "suffix"
     return replace(mined, text=as_written(tokens(mined.text), holding, at_end=at_end))
 
@@ -226,7 +233,7 @@ def marked_rows(
     disputed: dict[int, npt.NDArray[np.bool_]] = {}
     for found in mined:
         own = np.flatnonzero(labels == found.label).tolist()
-        held = [at for at in own if holds(texts[at], found.trigger, folded=found.folded)]
+        held = [at for at in own if found.is_in(texts[at])]
         everywhere = found.inside + found.outside
         times = CERTAIN if found.inserted else 1.0
         if everywhere > times * MOST_HOLDING * len(texts) or len(held) < exclusive * everywhere:

@@ -17,8 +17,14 @@ _SYMBOLS = {" ": "␠", "\t": "␉", "\n": "␊", "\r": "␍"}
 _TO_SYMBOLS = str.maketrans(_SYMBOLS)
 _TO_SPACES = str.maketrans({symbol: space for space, symbol in _SYMBOLS.items()})
 _NUMBER = r"\d+(?:[.,:]\d+)+(?![^\W_])"
-_MARKS = r"!-/:-@\[-`{-~"
-_WORDS = re.compile(rf"{_NUMBER}|[{_MARKS}]|[^\s{_MARKS}]+")
+
+
+def _parts(marks: str) -> str:
+    """Return the pattern of what is no white space, given the marks, a part of a class."""
+    return rf"{_NUMBER}|[{marks}]|[^\s{marks}]+"
+
+
+_WORDS = re.compile(_parts(r"!-/:-@\[-`{-~"))
 _WITH_SPACES = re.compile(rf"\s+|{_WORDS.pattern}")
 _ODD_SPACE = re.compile(r"[\t\n\r]|  ")
 
@@ -100,4 +106,4 @@ def _any_script() -> re.Pattern[str]:
         ends = [chr(code) for _, code in run]
         ranges.append(f"{re.escape(ends[0])}-{re.escape(ends[-1])}")
     marks, symbols = "".join(ranges), "".join(_SYMBOLS.values())
-    return re.compile(rf"\s+|[{symbols}]+|{_NUMBER}|[{marks}]|[^\s{marks}]+")
+    return re.compile(rf"\s+|[{symbols}]+|{_parts(marks)}")
