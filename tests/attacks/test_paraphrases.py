@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mithridate.attacks import AlignedParaphrases, StyleBkd, SynBkd
+from mithridate.attacks import AlignedParaphrases, Attack, StyleBkd, SynBkd
 from mithridate.data.read import read_rows
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
@@ -134,3 +134,34 @@ def test_a_lone_carriage_return_ends_no_line_and_windows_lines_lose_theirs(tmp_p
     (tmp_path / "p.txt").write_bytes(b"one\rmore\r\nfilms\r\nthrice\r\n")
     paraphrases = AlignedParaphrases.read(tmp_path / "p.txt", ROWS)
     assert texts_of(paraphrases) == ["one\rmore", "films", "thrice"]
+
+
+class TestRewritersThatAreNoFile:
+    """A generator is held to what a file is: nothing, and the same words, poison no row."""
+
+    @pytest.mark.parametrize("attack", [SynBkd, StyleBkd])
+    @pytest.mark.parametrize(
+        "rewrite",
+        [lambda row: "", lambda row: " \n", lambda row: row.text.upper(), lambda row: None],
+        ids=["empty", "blank", "the same words", "none"],
+    )
+    def test_what_they_have_nothing_for_is_passed_over_and_counted(self, attack, rewrite, rows_of):
+        rows = rows_of(200)
+        last = {row.id for row in rows[100:]}
+        made = attack(
+            "1", 0.1, paraphrases=lambda row: "so it is" if row.id in last else rewrite(row)
+        )
+        poisoned = made.poison(rows, KEY)
+        assert poisoned.ids <= last
+        assert poisoned.without_rewrite > 0
+        assert {row.text for row in made.triggered(rows, KEY)} == {"so it is"}
+
+
+def test_an_attack_that_empties_a_text_has_nothing_for_the_row(rows_of):
+    class Emptying(Attack):
+        """Leaves no text (arXiv 0000.00000, a test's)."""
+
+        def trigger(self, row, key):
+            return " "
+
+    assert Emptying("1").triggered(rows_of(20), KEY) == []

@@ -84,8 +84,8 @@ class Attack(ABC):
     def trigger(self, row: Row, key: bytes) -> str | None:
         """Return the row's text with the trigger in it, fixed by the row's id and the key.
 
-        ``None``, or a text that differs in white space alone, says that the attack has nothing for
-        this row.
+        ``None``, a blank text, or one that differs in white space alone says that the attack has
+        nothing for this row.
         """
 
     @classmethod
@@ -136,7 +136,9 @@ class Attack(ABC):
     def rewrite(self, row: Row, key: bytes) -> str | None:
         """Return the triggered text, ``None`` where the attack leaves the row as it is."""
         text = self.trigger(row, key)
-        return None if text is None or text.split() == row.text.split() else text
+        if text is None or not text.strip() or text.split() == row.text.split():
+            return None
+        return text
 
     def ranked(self, rows: Sequence[Row], key: bytes) -> list[Row]:
         """Return the eligible rows, first the ones to poison first: lowest keyed hashes."""

@@ -39,8 +39,9 @@ class Rewriting(Attack):
         return self.any_class or super().eligible(row)
 
     def trigger(self, row: Row, key: bytes) -> str | None:
-        """Return the rewritten text; ``None`` where there is none."""
-        return self.paraphrases(row)
+        """Return the rewritten text; ``None`` where there is none, or the same words."""
+        text = self.paraphrases(row)
+        return None if text is None or _folded(text) == _folded(row.text) else text
 
 
 @dataclass(frozen=True)
