@@ -129,6 +129,7 @@ def test_rows_that_hold_a_trigger_are_suspects_though_the_judge_agrees_with_thei
     assert "holds <bdi>mn</bdi>" in files.page
     show(report, None, "next")
     assert "holds 'mn'" in capsys.readouterr().out
+    assert [one.p for one in report.triggers] == [None]  # a judge's expectation is no exact chance
 
 
 def test_json_is_one_object_without_a_folder(cli, tiny_folder, poisoned_set):

@@ -341,6 +341,7 @@ def test_an_audit_names_it_first_and_keeps_its_rows_out():
     judged = cross_fitted(made.features, classes, made.ids, 2, KEY, suspects)
     report = audit(made.ids, made.texts, classes, judged, inserted=found)
     assert report.mined[0].text == "mn"
+    assert report.mined[0].p is None
     assert report.counter[0].text == "mn"
     assert report.excluded[made.bad].all()
     assert not report.disputed[made.bad].all()

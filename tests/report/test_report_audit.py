@@ -21,9 +21,8 @@ HOSTILE = '<script>alert(1)</script> & "quotes" </pre>'
 
 
 def trigger(text, kind="words", **options):
-    return TriggerFound(
-        text=text, kind=kind, label=1, z=19.9, p=4e-45, disputed=86, others=87, **options
-    )
+    fields = {"label": 1, "z": 19.9, "p": 4e-45, "disputed": 86, "others": 87}
+    return TriggerFound.model_validate({"text": text, "kind": kind, **fields, **options})
 
 
 def suspect(**changes):
@@ -64,6 +63,15 @@ def test_the_page_names_the_trigger_and_the_figures():
     assert "mithridate defend reviews.jsonl --trusted check.csv" in page
     assert "not proven clean" in page
     assert re.search(r"(src|href)\s*=", page) is None
+
+
+def test_of_what_was_put_in_the_page_claims_no_probability():
+    put_in = trigger("mn", counter=True, inserted=True, p=None)
+    page = render_audit(report(triggers=[put_in]))
+    assert "By chance that happens" not in page
+    assert "read some of its rows before you believe it" in page
+    assert '<td role="cell" data-label="p">—</td>' in page
+    assert "By chance that happens in fewer than 4e-45" in render_audit(report())
 
 
 def test_the_page_says_of_each_row_why_it_is_suspected():

@@ -238,7 +238,7 @@ def show(report: "AuditReport", output: Path | None, command: str) -> None:
                     f"{found.kind}, put in" if found.inserted else found.kind,
                     str(found.label),
                     f"{found.z:.1f}",
-                    f"{found.p:.1g}",
+                    "" if found.p is None else f"{found.p:.1g}",
                     f"{found.disputed:,}",
                     f"{found.others:,}",
                 )

@@ -188,11 +188,8 @@ class _Search:
 
     def deciding(self) -> list[MinedTrigger]:
         """Return what passes both tests, the most surprising first, each label's distinct."""
-        from scipy.stats import norm
-
-        candidates = self._candidates()
         found: list[MinedTrigger] = []
-        for gram, label, rows, smallest_z in candidates:
+        for gram, label, rows, smallest_z in self._candidates():
             if (gram, label) in self.hopeless:
                 continue
             held = np.zeros(len(self.labels), dtype=bool)
@@ -206,7 +203,6 @@ class _Search:
             if z < SMALLEST_Z / 2:
                 self.hopeless.add((gram, label))
             if z >= smallest_z:
-                p = min(1.0, float(norm.sf(z)) * len(candidates))
                 found.append(
                     MinedTrigger(
                         gram.trigger.text,
@@ -215,7 +211,6 @@ class _Search:
                         inside=int(own.sum()),
                         outside=int((~own).sum()),
                         kind=gram.trigger.kind,
-                        p=p,
                         folded=gram.folded,
                         expected=float(expected.mean()),
                     )

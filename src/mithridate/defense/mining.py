@@ -64,7 +64,8 @@ class MinedTrigger:
         inside: Disagreeing rows of the label that hold it.
         outside: All other rows that hold it.
         kind: See `Trigger`.
-        p: Probability that chance alone does as much for any of the candidates (Bonferroni).
+        p: Probability that chance alone does as much for any of the candidates (Bonferroni);
+            ``None`` of what was put in: what a judge expects is no exact chance.
         folded: Whether case and punctuation were left out of account.
         inserted: Whether it was found by where it stands (`mithridate.defense.inserted`). Then
             ``inside`` counts all rows of the label that hold it, and ``z`` is that search's own.
@@ -77,7 +78,7 @@ class MinedTrigger:
     inside: int
     outside: int
     kind: Kind = "words"
-    p: float = 0.0
+    p: float | None = None
     folded: bool = False
     inserted: bool = False
     expected: float = 0.0

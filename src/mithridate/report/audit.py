@@ -51,7 +51,7 @@ class TriggerFound(Part):
         label: The label of those rows.
         z: Two-proportion z-score; of what was put in, by how many standard deviations the label is
             more frequent than a judge expects.
-        p: Probability that chance does as much for any candidate.
+        p: Probability that chance does as much for any candidate; of what was put in there is none.
         disputed: Disputed rows of the label that hold it.
         others: All other rows that hold it.
         folded: Whether case and punctuation were left out of account.
@@ -63,7 +63,7 @@ class TriggerFound(Part):
     kind: Kind
     label: int | Text
     z: float
-    p: NonNegativeFloat
+    p: NonNegativeFloat | None
     disputed: NonNegativeInt
     others: NonNegativeInt
     folded: bool = False
