@@ -9,6 +9,7 @@ thread each do more than one with two). The page classification.md is rendered f
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from benchmarks import generation
 from benchmarks.matrix_cells import (
     ATTACKS,
+    SEARCH,
     TRAINED,
     Material,
     MatrixCell,
@@ -27,12 +29,14 @@ from benchmarks.matrix_cells import (
 )
 from benchmarks.matrix_features import KeptFeatures
 from benchmarks.matrix_figure import planted_curve
+from benchmarks.matrix_floors import FLOORS, of_attack, read_floors, shares, with_floors
 from benchmarks.matrix_page import CURVE, render
 from benchmarks.runs import MatrixRun, asked_for, carry_out, provenance, usual
 from mithridate.attacks import Attack, Several
 from mithridate.bench.experiment import Arm, Cell, Experiment, Outcome
-from mithridate.bench.journal import share_fields
+from mithridate.bench.journal import append_line, locked, share_fields
 from mithridate.data import write_text_atomic
+from mithridate.data.rows import Row
 from mithridate.evaluation.evaluate import target_rate
 from mithridate.evaluation.intervals import Share
 from mithridate.evaluation.margins import Margins
@@ -79,35 +83,69 @@ class Matrix(MatrixRun):
 def run_cell(matrix: Matrix, cell: MatrixCell) -> dict[str, Any]:
     """Train and measure one cell, and return its line."""
     material, experiment = matrix.experiment(cell)
-    floors = known_floors(matrix, cell) or measured_floors(matrix, material, experiment)
+    floors = floors_of(matrix, cell, material, experiment)
     arm: Arm = "undefended" if cell.defense == "none" else "p2p"
     own = Cell(cell.name, arm, cell.p2p(), cell.planted)
     outcome = experiment.run(own, floor=floors[0], quiet=True)
     return line(matrix, cell, experiment, outcome, floors)
 
 
-def known_floors(matrix: Matrix, cell: MatrixCell) -> list[Share]:
-    """Return the floors that a finished cell of the same attack was measured against."""
-    same = ("dataset", "attack")
-    for found in matrix.lines():
-        if found["variant"] == "reference" or found["poison_rate"] != cell.rate:
-            continue
-        if all(found[name] == getattr(cell, name) for name in same):
-            return [_floor(part) for part in (found, *found["further_backdoors"])]
-    return []
+def floors_of(
+    matrix: Matrix, cell: MatrixCell, material: Material, experiment: Experiment
+) -> list[Share]:
+    """Return the floors of a cell's attack; measure and note them where nobody has."""
+    with locked(matrix.kept / f"{matrix.tag}-floors.lock"):
+        attacked = {"dataset": cell.dataset, "attack": cell.attack, "poison_rate": cell.rate}
+        found = of_attack(read_floors(matrix.journal, matrix.settings), attacked)
+        if found is None:
+            started = time.monotonic()
+            measured = measured_floors(matrix, material, experiment)
+            found = {"settings": matrix.settings, **attacked, "backdoors": measured}
+            found |= provenance(0.0, time.monotonic() - started)
+            append_line(matrix.journal.with_name(FLOORS), found)
+    return shares(found)
 
 
-def measured_floors(matrix: Matrix, material: Material, experiment: Experiment) -> list[Share]:
-    """Return the reference model's target rates on the triggered inputs of each backdoor."""
+def measured_floors(
+    matrix: Matrix, material: Material, experiment: Experiment
+) -> list[dict[str, Any]]:
+    """Return the reference model's target rates for each backdoor.
+
+    Returns:
+        Of each its number of inputs, the rate with the trigger in them (``floor``) and without it
+        (``untriggered_rate``).
+    """
     reference = reference_model(matrix, material)
+    clean = {row.id: row for row in material.all_test}
+
+    def rate(rows: Sequence[Row], attack: Attack) -> Share:
+        predictions = reference.predict([row.text for row in rows], progress=False)
+        return target_rate(predictions, experiment.task.label_index(attack.target), "closed")
+
     return [
-        target_rate(
-            reference.predict([row.text for row in triggered], progress=False),
-            experiment.task.label_index(attack.target),
-            "closed",
-        )
-        for attack, triggered in backdoors(experiment)
+        {
+            "attack": attack.name,
+            "target": attack.target,
+            "n_triggered": len(rows),
+            **share_fields("floor", rate(rows, attack)),
+            **share_fields("untriggered_rate", rate([clean[row.id] for row in rows], attack)),
+        }
+        for attack, rows in backdoors(experiment)
     ]
+
+
+def measure_floors(matrix: Matrix) -> None:
+    """Measure the floors of every attack that has a finished cell."""
+    cells = {
+        (line["dataset"], line["attack"], line["poison_rate"]): None
+        for line in matrix.lines()
+        if line["variant"] != "reference"
+    }
+    for dataset, attack, rate in cells:
+        cell = MatrixCell(dataset, attack, rate, "none")
+        material, experiment = matrix.experiment(cell)
+        floors = floors_of(matrix, cell, material, experiment)
+        print(f"{dataset}/{attack}@{rate:g}: floor {floors[0].value:.3f}", flush=True)
 
 
 def backdoors(experiment: Experiment) -> list[tuple[Attack, list[Any]]]:
@@ -172,6 +210,7 @@ def line(
         "p2p": p2p.model_dump(mode="json") if p2p else None,
         "training": TRAINED.get(cell.variant, {}),
         "planted": cell.planted,
+        "search": SEARCH,
         "mined": [
             {"text": found.text, "z": round(found.z, 1)}
             for found in (outcome.defense.prepared.mined if outcome.defense else [])
@@ -211,12 +250,6 @@ def line(
     return record | provenance(outcome.train_seconds, evaluation.seconds)
 
 
-def _floor(record: dict[str, Any]) -> Share:
-    """Return the floor of a line."""
-    value, low, high = (record[f"floor{end}"] for end in ("", "_low", "_high"))
-    return Share(value, low, high, record["floor_successes"], record["n_triggered"])
-
-
 def _margins(found: Margins | None) -> dict[str, float | None]:
     """Return the smallest margin to the zero-ASR boundary and the 1st percentile, in nats."""
     record: dict[str, float | None] = {}
@@ -248,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no cell after")
     parser.add_argument("--list", action="store_true", help="list the cells and stop")
+    parser.add_argument("--floors", action="store_true", help="measure missing floors and stop")
     parser.add_argument("--render", action="store_true", help="render the page and stop")
     arguments = parser.parse_args(argv)
     if arguments.threads:
@@ -262,6 +296,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         usual(arguments.triggered, Sizes().triggered),
     )
     matrix = Matrix(**asked_for(arguments, arguments.suite, sizes, max_length=128))
+    if arguments.floors:
+        measure_floors(matrix)
+        return
     asked = carry_out(
         matrix,
         arguments,
@@ -273,10 +310,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     page = arguments.results / f"{arguments.suite}.md"
     first = matrix.first()  # the page shows the others beside it
-    curve = planted_curve(first.lines())
+    floors = read_floors(first.journal, first.settings)
+    curve = planted_curve(with_floors(first.lines(), floors))
     if curve:
         write_text_atomic(arguments.results / CURVE, curve)
-    write_text_atomic(page, render(first.lines(), classification_cells(), first.again()))
+    write_text_atomic(page, render(first.lines(), classification_cells(), first.again(), floors))
     print(f"page: {page} ({os.path.getsize(page)} bytes)")
 
 

@@ -267,6 +267,12 @@ class MatrixCell:
         return usual.model_copy(update=TRAINED.get(self.variant, {}))
 
 
+SEARCH = "tokens"
+"""How the search for triggers cuts texts, by which a cell's S was chosen; lines say it."""
+
+TOKENS_UNSAID = ("f1c80543eb", "19fae6ee0c")
+"""Commits of cells that were run with `SEARCH` and do not say so."""
+
 RERUN = "rerun"
 """The variant that is a default once more, of a cell that did not measure the untriggered rate."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any
 
+from benchmarks.matrix_boundary import boundary_table
 from benchmarks.matrix_cells import (
     ADAPTIVE,
     CLEAN_LABEL,
@@ -12,8 +13,18 @@ from benchmarks.matrix_cells import (
     PLANTED,
     RERUN,
     REWRITING,
+    SEARCH,
+    TOKENS_UNSAID,
     MatrixCell,
     usual_rate,
+)
+from benchmarks.matrix_floors import floors_note, with_floors
+from benchmarks.matrix_seeds import (
+    DEFAULTS,
+    elsewhere,
+    measured_columns,
+    seeds_table,
+    with_other_seeds,
 )
 from benchmarks.page import (
     EXCESS,
@@ -22,7 +33,6 @@ from benchmarks.page import (
     backdoor_table,
     dates,
     excess,
-    in_subset,
     interval,
     marked,
     points,
@@ -41,10 +51,12 @@ SHARE = 0.8
 FALLEN = 0.05
 """A miss with a CA more than this under the undefended one is an untaught model's."""
 
+NOTABLE = 0.01
+"""What a trigger must take from the floor's model to be told."""
+
 LEARNED = 0.1
 """A backdoor less than this over its floor, undefended or with a random S, was not learned."""
 
-DEFAULTS = ("agreement", "anchored")
 BLANK = "| {} | {} | {} | not run | | | | | | |"
 HEAD = (
     "| attack | rate | training | CA | ASR | floor | over floor | without it | poisoned in S | |\n"
@@ -79,23 +91,24 @@ VARIANT_NOTE = (
     "default once more, to learn the rate without the trigger of a cell that missed before it was "
     "measured.\n\n"
 )
-SEEDS_NOTE = (
-    "The draws of both sides and the order of training are others: the poisoned rows, S, the "
-    "secrets, the test rows, and the reference model that gives the floor. Run again were the "
-    "attacks with inserted triggers up to 10% of which a cell misses above, by both defaults.\n\n"
-    "| cell | seed | CA | ASR | floor | over floor | without it | poisoned in S |\n"
-    "|---|---|---|---|---|---|---|---|"
-)
 
 
-def render(lines: Sequence[Line], cells: Sequence[MatrixCell], again: Sequence[Line] = ()) -> str:
+def render(
+    lines: Sequence[Line],
+    cells: Sequence[MatrixCell],
+    again: Sequence[Line] = (),
+    floors: Sequence[Line] = (),
+) -> str:
     """Return the page.
 
     Args:
         lines: The finished cells, all of the same settings.
         cells: All cells there are to be.
         again: Finished cells of the same settings but for the seed.
+        floors: What `benchmarks.matrix_floors.read_floors` returns.
     """
+    whose_floors = floors_note(lines, floors)
+    lines = with_floors(lines, floors)
     done = {line["cell"]: line for line in lines}
     if not done:
         return "# Attacks by defenses: classification\n\nNo cell is finished.\n"
@@ -121,7 +134,7 @@ def render(lines: Sequence[Line], cells: Sequence[MatrixCell], again: Sequence[L
     cells = [*cells, *_once_run(lines, cells)]
     parts = [
         "# Attacks by defenses: classification",
-        _facts(lines, cells),
+        _facts(lines, cells) + whose_floors,
         "## Bars, and the cells that miss them\n\n" + _bars(done, cells, again),
         "## Models trained without the poison\n\n" + _references(lines),
     ]
@@ -131,8 +144,15 @@ def render(lines: Sequence[Line], cells: Sequence[MatrixCell], again: Sequence[L
         parts.append("\n".join([f"## {title}\n\n{note}{HEAD}", *rows]))
         if each := backdoor_table([done[cell.name] for cell in chosen if cell.name in done]):
             parts.append(each)
+    of_defaults = [
+        done[cell.name]
+        for cell in cells
+        if cell.defense in DEFAULTS and not cell.variant and cell.name in done
+    ]
+    if table := boundary_table(of_defaults):
+        parts.append(f"## The zero-ASR boundary, by the defaults\n\n{table}")
     if again:
-        parts.append(_seeds([*lines, *again]))
+        parts.append(seeds_table([*lines, *again]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -206,7 +226,25 @@ def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
         f"{seconds / 3600:.1f} hours of one {first['device']} process; commits "
         f"{', '.join(commits)}); the others say *not run*. `python -m benchmarks.matrix --suite "
         "classification` runs what is open; the journal holds each cell's own command. One seed: "
-        f"differences of 2 points mean nothing.{precision_note(lines)}"
+        f"differences of 2 points mean nothing.{precision_note(lines)}{_older_search(lines)}"
+    )
+
+
+def _older_search(lines: Sequence[Line]) -> str:
+    """Say which cells of the defaults chose S as they would today."""
+    chosen = [line for line in lines if line["selection"] in DEFAULTS and not line["variant"]]
+    new = [
+        line["cell"]
+        for line in chosen
+        if line.get("search") == SEARCH or line["commit"] in TOKENS_UNSAID
+    ]
+    if not chosen or len(new) == len(chosen):
+        return ""
+    return (
+        f" Of the {len(chosen)} cells of the two defaults {len(chosen) - len(new)} chose S and D* "
+        "by the search of before 2026-12-01, which cut texts at spaces; what today's changes in "
+        "them [selection.md](../../docs/selection.md) says. By today's: "
+        f"{', '.join(f'`{name}`' for name in new) or 'none'}."
     )
 
 
@@ -223,6 +261,7 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Li
     ]
     texts = [
         _bar("every inserted trigger up to 10% poison", inserted, 1.0),
+        *with_other_seeds(again),
         _bar("rewriting attacks with trusted rows", rewriting, 1.0),
         _bar("all cells of the two defaults that are a test", tests, SHARE),
         _accuracy(judged, done),
@@ -232,7 +271,7 @@ def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Li
     texts += [
         f"- MISSED by `{cell.name}`{which_backdoor(line)}: {points(excess(line))} points over "
         "the floor; "
-        f"{_reason(cell, line, done)}{_elsewhere(cell.name, again)}"
+        f"{_reason(cell, line, done)}{elsewhere(cell.name, again)}"
         for cell, line in sorted(missed, key=lambda pair: -excess(pair[1]))
     ]
     weak = [cell for cell, _ in judged if not _is_test(cell, done)]
@@ -303,7 +342,7 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
         return (
             f"{poisoned}; the same inputs get the target without the trigger, too "
             f"({worst['untriggered_rate']:.3f}{'' if measured is line else ', run again'}): "
-            "a bias of the labels, no backdoor."
+            f"the trigger draws nothing{_taken(worst)}."
         )
     worst = worst_backdoor(line)
     low = worst["attack_success_rate_low"] - worst["floor"]
@@ -320,40 +359,14 @@ def _reason(cell: MatrixCell, line: Line, done: dict[str, Line]) -> str:
     return f"{poisoned}: what the other rows teach carries over."
 
 
-def _elsewhere(name: str, again: Sequence[Line]) -> str:
-    """Say what the other seeds of a cell make together, which no miss has chosen."""
-    found = [excess(line) for line in again if line["cell"] == name]
-    if not found:
+def _taken(line: Line) -> str:
+    """Say so where the trigger keeps the model of the floor from the target."""
+    without = line.get("floor_untriggered")
+    if without is None or without - line["floor"] < NOTABLE:
         return ""
     return (
-        f" With other seeds, which no miss has chosen: {points(mean(found))} points on average "
-        f"({', '.join(points(one) for one in found)})."
-    )
-
-
-def _seeds(lines: Sequence[Line]) -> str:
-    """Return the table of the cells that were run with several seeds."""
-    runs: dict[str, list[Line]] = {}
-    for line in lines:
-        if line["variant"] != "reference":
-            runs.setdefault(line["cell"], []).append(line)
-    rows = [
-        f"| {name}{which_backdoor(line)} | {line['seed']} {_measured(line)} |"
-        for name, several in sorted(runs.items())
-        if len({line["seed"] for line in several}) > 1
-        for line in several
-    ]
-    return "\n".join([f"## Again with other seeds\n\n{SEEDS_NOTE}", *rows])
-
-
-def _measured(line: Line) -> str:
-    """Return the columns that all tables have, from CA to S: of several backdoors the worst."""
-    worst = worst_backdoor(line)
-    rate = worst.get("untriggered_rate")  # further backdoors and cells of before have none
-    return (
-        f"| {interval(line, 'clean_accuracy')} | {interval(worst, 'attack_success_rate')} "
-        f"| {interval(worst, 'floor')} | {points(excess(line))} "
-        f"| {'—' if rate is None else f'{rate:.3f}'} | {in_subset(line)}"
+        f", whereas it keeps the model of the floor from it (from {without:.3f} to "
+        f"{line['floor']:.3f})"
     )
 
 
@@ -381,7 +394,7 @@ def _row(cell: MatrixCell, done: dict[str, Line]) -> str:
         return BLANK.format(attack, f"{cell.rate:.0%}", training)
     return (
         f"| {attack}{which_backdoor(line)} | {cell.rate:.0%} | {marked(training, line)} "
-        f"{_measured(line)} "
+        f"{measured_columns(line)} "
         f"| {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
 

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import matrix
 from benchmarks.matrix_cells import PLANTED, RERUN, MatrixCell, classification_cells
 from benchmarks.matrix_figure import planted_curve
+from benchmarks.matrix_floors import FLOORS
 from benchmarks.matrix_page import render
 from mithridate.attacks import BadNets
 from mithridate.bench.experiment import Cell, Experiment
@@ -60,6 +61,23 @@ def test_a_finished_cell_says_all_that_a_reader_needs(ran):
         low, value, high = (line[f"attack_success_rate{end}"] for end in ("_low", "", "_high"))
         assert low <= value <= high
         assert line["margin_minimum"] <= line["margin_first_percentile"]
+
+
+def test_the_floors_of_an_attack_are_measured_once(ran):
+    results, arguments = ran
+    [floors] = read_lines(results / FLOORS)
+    assert (floors["dataset"], floors["attack"], floors["poison_rate"]) == ("sst2", "badnets", 0.2)
+    [own] = floors["backdoors"]
+    cells = read_lines(results / "classification.jsonl")
+    assert own["n_triggered"] == 16
+    assert {cell["floor"] for cell in cells} == {own["floor"]}
+    assert 0.0 <= own["untriggered_rate"] <= 1.0
+    (results / FLOORS).unlink()
+    matrix.main([*arguments, "--floors"])
+    [again] = read_lines(results / FLOORS)
+    assert again["backdoors"] == floors["backdoors"]
+    matrix.main([*arguments, "--floors"])
+    assert len(read_lines(results / FLOORS)) == 1
 
 
 def test_as_many_poisoned_rows_are_planted_in_s_as_are_asked_for(make_toy_rows):
@@ -172,10 +190,10 @@ class TestBars:
     def test_a_miss_that_the_trigger_does_not_cause_says_so(self, lines):
         lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
         lines["defended"] |= {"n_subset": 100, "n_subset_poisoned": 0, "untriggered_rate": 0.19}
-        assert "without the trigger, too (0.190): a bias of the labels" in self.bars(lines)
+        assert "without the trigger, too (0.190): the trigger draws nothing." in self.bars(lines)
         assert "+1.0 points on average of 1 cells" in self.bars(lines)
         lines["defended"] |= {"untriggered_rate": 0.1}
-        assert "a bias of the labels" not in self.bars(lines)
+        assert "the trigger draws nothing" not in self.bars(lines)
 
     def test_the_rate_without_one_trigger_explains_no_other_ones_miss(self, lines):
         lines["defended"] |= {"untriggered_rate": 0.12, "n_subset": 100, "n_subset_poisoned": 0}
@@ -185,7 +203,7 @@ class TestBars:
         lines["defended"] |= {"further_backdoors": [second | ends | floors]}
         bars = self.bars(lines)
         assert "+20.0 points over the floor" in bars
-        assert "a bias of the labels" not in bars
+        assert "the trigger draws nothing" not in bars
 
     def test_a_row_shows_the_backdoor_that_is_farthest_over_its_floor(self, lines):
         ends = {"attack_success_rate_low": 0.25, "attack_success_rate_high": 0.35}
@@ -208,7 +226,7 @@ class TestBars:
         rerun = MatrixCell("sst2", "badnets", 0.1, "agreement", RERUN)
         later = lines["defended"] | {"cell": rerun.name, "variant": RERUN, "untriggered_rate": 0.2}
         page = render([lines["undefended"], lines["defended"], later], lines["cells"])
-        assert "too (0.200, run again): a bias of the labels" in page
+        assert "too (0.200, run again): the trigger draws nothing" in page
         assert "| P2P, agreement, rerun |" in page
 
     def test_other_seeds_stand_beside_a_miss_and_in_a_table_of_their_own(self, lines):
@@ -221,6 +239,7 @@ class TestBars:
         page = render(both, lines["cells"], again)
         assert "With other seeds, which no miss has chosen: +1.0 points on average (" in page
         assert "(-2.0, +4.0)." in page
+        assert "by both defaults with other seeds: 1 of 2 cells, +1.0 points on average" in page
         table = page.split("## Again with other seeds")[1]
         assert table.count("| sst2/badnets@0.1/agreement |") == 3
         assert "badnets@0.1/none" not in table
@@ -235,6 +254,40 @@ class TestBars:
         assert "but *in float32* on a processor that does not multiply in bfloat16" in page
         assert "| badnets | 10% | P2P, agreement in float32 |" in page
         assert "| badnets | 10% | undefended |" in page
+
+    def test_the_floors_of_one_model_stand_for_those_of_the_day(self, lines):
+        lines["defended"] |= {"attack_success_rate": 0.2, "attack_success_rate_low": 0.17}
+        lines["defended"] |= {"n_subset": 100, "n_subset_poisoned": 0, "untriggered_rate": 0.21}
+        measured = {"attack": "badnets", "target": "1", "n_triggered": 16}
+        measured |= {"floor": 0.125, "floor_low": 0.1, "floor_high": 0.3, "floor_successes": 2}
+        of = {"dataset": "sst2", "attack": "badnets", "poison_rate": 0.1}
+        lines["undefended"] |= of
+        lines["defended"] |= of
+        day = {"dtype": "float32", "date": "2026-12-01"}
+        floors = [of | day | {"backdoors": [measured | {"untriggered_rate": 0.15}]}]
+        both = [lines["undefended"], lines["defended"]]
+        page = render(both, lines["cells"], (), floors)
+        assert "- MISSED by `sst2/badnets@0.1/agreement`: +7.5 points over the floor" in page
+        assert "it keeps the model of the floor from it (from 0.150 to 0.125)" in page
+        assert "one model per data set (float32, 2026-12-01)" in page
+        assert "their floors lie -2.5 to -2.5 points from these" in page
+        others = [floors[0] | {"attack": "addsent"}]
+        assert "+10.0 points over the floor" in render(both, lines["cells"], (), others)
+
+    def test_cells_of_an_older_search_are_counted(self, lines):
+        both = [lines["undefended"], lines["defended"]]
+        assert "chose S and D* by the search of before" not in render(both, lines["cells"])
+        lines["defended"].pop("search")
+        assert "Of the 1 cells of the two defaults 1 chose S" in render(both, lines["cells"])
+
+    def test_the_boundary_is_told_of_each_cell_of_the_defaults(self, lines):
+        margin = {"margin_minimum": 0.25, "margin_minimum_low": 0.25, "margin_minimum_high": 0.5}
+        lines["defended"] |= margin | {"attack_success_rate_successes": 0, "n_triggered": 300}
+        page = render([lines["undefended"], lines["defended"]], lines["cells"])
+        table = page.split("## The zero-ASR boundary")[1]
+        row = next(row for row in table.splitlines() if "badnets@0.1/agreement" in row)
+        assert "| 0.25 [0.25, 0.50] |" in row
+        assert row.endswith("| holds | 0.010 |")  # 1 - 0.05^(1/300)
 
     def test_a_backdoor_nobody_learned_is_no_test(self, lines):
         lines["undefended"] |= {"attack_success_rate": 0.15}
