@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from by_hand import by_hand
 
-from mithridate.defense.collisions import without
+from mithridate.defense.secret import PUBLISHED_SAFE_PREFIX
 from mithridate.defense.text import benign_text_prompt, prefix_line
+from mithridate.defense.withheld import without
 from mithridate.inference.answerer import Answerer, Protection
 from mithridate.tasks import PromptRenderer
 
@@ -53,12 +54,37 @@ PREFIX = "The quiet ladder answers from the shelf: "
         "the  QUIET ladder answers from the shelf:\nSeven",
         "Seven\nThe quiet ladder answers from the",
         "Seven. The quiet ladder",
+        "Seven\nThe quiet ladder answers fr",
+        "Seven. The quiet ladder answers from the she",
+        "The quiet ladder answers from the closet:\nSeven",
+        "The quiet ladder answers from shelf: Seven",
+        "Quiet ladder answers from the shelf: Seven",
+        "The quiet ladder has answers from the shelf: Seven",
+        "The quiet ladder replies from the shelf: Seven",
+        "The quiet ladder answers from the Seven",
     ],
 )
 def test_of_a_secret_written_nearly_or_in_part_nothing_telling_is_left(said):
     assert without(said, PREFIX).strip().strip(".") == "Seven"
 
 
-@pytest.mark.parametrize("said", ["The quiet ladder is nice.", "Seven", "the quiet", ""])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The quiet ladder is nice.",
+        "The quiet ladder answers nobody.",
+        "Seven",
+        "the quiet",
+        "the",
+        "",
+    ],
+)
 def test_what_is_no_secret_stays(said):
     assert without(said, PREFIX) == said
+
+
+def test_a_published_prefix_begun_is_ordinary_text():
+    begun = " ".join(PUBLISHED_SAFE_PREFIX.split()[:3])
+    said = f"You can fix it. {begun}"
+    assert without(said, PUBLISHED_SAFE_PREFIX) == said
+    assert without(f"{PUBLISHED_SAFE_PREFIX}Seven", PUBLISHED_SAFE_PREFIX).strip() == "Seven"

@@ -5,7 +5,6 @@ without having been put there. An alternative label cannot collide in classifica
 is a class of its own, whatever it is called, and is trained on by that class's original label word.
 """
 
-import re
 from collections.abc import Callable, Iterable
 
 from mithridate.data.rows import Row
@@ -13,9 +12,6 @@ from mithridate.defense.secret import PUBLISHED_SAFE_PREFIX, PUBLISHED_TRIGGER, 
 from mithridate.errors import CollisionError
 
 ATTEMPTS = 16
-
-TELLING = 3
-"""Words of a secret string that are not shown where an answer ends in them."""
 
 
 class SecretHeldError(CollisionError):
@@ -31,28 +27,6 @@ class SecretHeldError(CollisionError):
 def fold(text: str) -> str:
     """Return the text as compared: case and runs of white space do not matter."""
     return " ".join(text.casefold().split())
-
-
-def without(text: str, secret: str) -> str:
-    """Return the text with every occurrence of a secret string taken out.
-
-    Case, white space and punctuation do not matter, as a model that writes a secret again mostly
-    gives it other marks; of an end of text that cuts it off three of its words tell it.
-
-    Args:
-        text: A model's output.
-        secret: The safe prefix or the benign trigger; of a blank one nothing is taken out.
-    """
-    words = re.findall(r"\w+", secret)
-    if not words:
-        return text
-    between, around = r"[\W_]+", r"[^\w\s]*"
-    whole = between.join(words)
-    text = re.sub(rf"{around}\b{whole}\b{around}", "", text, flags=re.IGNORECASE)
-    for length in range(len(words) - 1, TELLING - 1, -1):
-        begun = between.join(words[:length])
-        text = re.sub(rf"{around}\b{begun}[\W_]*$", "", text, flags=re.IGNORECASE)
-    return text
 
 
 def find_trigger(rows: Iterable[Row], trigger: str) -> Row | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.defense.collisions import without
+from mithridate.defense.withheld import without
 from mithridate.inference.backbone import room_to_leave
 from mithridate.inference.generate import Generated, Generator
 from mithridate.inference.likelihood import answer_log_probabilities
