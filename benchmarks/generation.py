@@ -124,6 +124,8 @@ def line(
         "suspected": [one.text for one in triggers(prepared.found)] if prepared else [],
         "seed": matrix.seed,
         "n_train": outcome.n_train,
+        "n_cut": outcome.cut,
+        "n_cut_answers": outcome.cut_answers,
         "n_poisoned": 0 if reference else len(material.poisoned.ids),
         "n_subset": len(subset.ids) if subset else None,
         "n_subset_poisoned": subset.poisoned(material.poisoned.ids) if subset else None,

@@ -31,9 +31,10 @@ TITLES = {
     "negsentiment": "BackdoorLLM, negative sentiment",
 }
 HEAD = (
-    "| attack | training | utility | log p | ASR | floor | over floor | poisoned in S "
-    "| flag AUROC | caught at 1% | fails check: clean, triggered | |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| attack | training | utility | log p | ASR | floor | over floor | without it "
+    "| poisoned in S | flag AUROC | caught at 1% | fails check: clean, triggered "
+    "| ASR if these are refused | |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -80,7 +81,9 @@ def _facts(lines: Sequence[Line], cells: Sequence[GenerationCell]) -> str:
         "decoding. Intervals are 95%: exact binomial for shares, bootstrap for means. Log p is "
         "that of the references, in nats a token. The ASR counts outputs that hold the target, by "
         "an exact rule (docs/attacks.md); the floor is that of a model trained without the poison, "
-        "on the same triggered inputs. The flag is the suspicion -log p(safe prefix | input).\n\n"
+        "on the same triggered inputs; *without it*: how often the same inputs give the target "
+        "when the trigger is not in them. The flag is the suspicion -log p(safe prefix | input); "
+        "of cells of before 2026-11-30 its interval was not computed.\n\n"
         f"{sum(cell.name in finished for cell in cells)} of {len(cells)} cells are finished "
         f"({dates(lines)}, {seconds / 3600:.1f} hours of one {first['device']} process; "
         f"commits {', '.join(dict.fromkeys(line['commit'] for line in lines))}); the others say "
@@ -117,11 +120,23 @@ def _bars(done: dict[str, Line], cells: Sequence[GenerationCell]) -> str:
     ]
     texts += [
         f"- Utility MISSED by `{cell.name}`: {100 * (_loss(cell, line, done) or 0):.1f}% under "
-        "undefended."
+        f"undefended{_by_chance(cell, line, done)}."
         for cell, line in defaults
         if (_loss(cell, line, done) or 0.0) > LOSS
     ]
     return "\n".join(texts)
+
+
+def _by_chance(cell: GenerationCell, line: Line, done: dict[str, Line]) -> str:
+    """Say so where the interval of a utility that misses holds one that would not."""
+    undefended = _undefended(cell, done)
+    if undefended is None or line["utility_high"] < (1.0 - LOSS) * undefended["utility"]:
+        return ""
+    return (
+        f"; of {line['n_clean']} test rows its interval, {interval(line, 'utility')}, reaches the "
+        f"bar. Log p of the references: {line['log_likelihood']:.3f} against "
+        f"{undefended['log_likelihood']:.3f}"
+    )
 
 
 def _bar(what: str, met: Sequence[Any], pairs: Sequence[Any]) -> str:
@@ -135,7 +150,7 @@ def _references(lines: Sequence[Line]) -> str:
     rows = ["| data set | rows | utility | log p | seconds | date |", "|---|---|---|---|---|---|"]
     rows += [
         f"| {marked(line['dataset'], line)} | {line['n_train']:,} | {interval(line, 'utility')} "
-        f"| {line['log_likelihood']:.3f} | {line['train_seconds']:.0f} | {line['date']} |"
+        f"| {interval(line, 'log_likelihood')} | {line['train_seconds']:.0f} | {line['date']} |"
         for line in lines
         if line["variant"] == "reference"
     ]
@@ -146,19 +161,22 @@ def _row(cell: GenerationCell, done: dict[str, Line]) -> str:
     training = "undefended" if cell.defense == "none" else f"P2P, {cell.defense}"
     line = done.get(cell.name)
     if line is None:
-        return f"| {cell.attack} | {training} | not run |" + " |" * 9
+        return f"| {cell.attack} | {training} | not run |" + " |" * 11
     defended = line["n_subset"] is not None
     auroc = "—"
     if line["flag_auroc"] is not None:  # cells until 2026-11-30 have no interval of it
         known = line.get("flag_auroc_low") is not None
         auroc = interval(line, "flag_auroc") if known else f"{line['flag_auroc']:.3f}"
-    caught = f"{line['flag_at_1_percent']:.3f}" if line["flag_auroc"] is not None else "—"
+    caught = "—" if line["flag_auroc"] is None else interval(line, "flag_at_1_percent")
+    refused = "—" if line["refused_rate"] is None else f"{line['refused_rate']:.3f}"
     fails = f"{line['flagged_clean']}, {line['flagged_triggered']}" if defended else "—"
     return (
         f"| {cell.attack} | {marked(training, line)} | {interval(line, 'utility')} "
-        f"| {line['log_likelihood']:.3f} | {interval(line, 'attack_success_rate')} "
-        f"| {interval(line, 'floor')} | {points(excess(line))} | {in_subset(line)} | {auroc} "
-        f"| {caught} | {fails} | {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
+        f"| {interval(line, 'log_likelihood')} | {interval(line, 'attack_success_rate')} "
+        f"| {interval(line, 'floor')} | {points(excess(line))} "
+        f"| {interval(line, 'untriggered_rate')} | {in_subset(line)} | {auroc} "
+        f"| {caught} | {fails} | {refused} "
+        f"| {verdict(cell.defense, line, is_test=_is_test(cell, done))} |"
     )
 
 

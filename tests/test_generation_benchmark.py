@@ -85,17 +85,18 @@ def test_the_page_shows_every_cell_and_says_which_were_not_run(ran):
 
 def line_of(cell, asr, utility, floor=0.01):
     numbers = {"attack_success_rate": asr, "utility": utility, "floor": floor}
+    numbers |= {"log_likelihood": -1.0, "flag_at_1_percent": 0.5, "untriggered_rate": 0.25}
     ends = {f"{name}{end}": value for name, value in numbers.items() for end in ("_low", "_high")}
     return {
         **numbers,
         **ends,
         "cell": cell.name,
         "variant": "",
-        "log_likelihood": -1.0,
+        "n_clean": 5,
+        "refused_rate": None if cell.defense == "none" else 0.02,
         "n_subset": None if cell.defense == "none" else 100,
         "n_subset_poisoned": None if cell.defense == "none" else 0,
         "flag_auroc": None if cell.defense == "none" else 0.9,
-        "flag_at_1_percent": 0.5,
         "flagged_clean": 0,
         "flagged_triggered": 3,
         "model": "m",
@@ -132,6 +133,15 @@ def test_the_bars_are_judged(undefended, defended, utility, expected):
     page = render(lines, generation_cells())
     for text in expected:
         assert text in page
+    assert page.count("| 0.250 [0.250, 0.250] |") == 2  # the rate without the trigger
+
+
+def test_a_utility_that_misses_by_chance_says_so():
+    undefended, defended = line_of(CELLS[0], 0.95, 0.5), line_of(CELLS[1], 0.03, 0.4)
+    assert "reaches the bar" not in render([undefended, defended], generation_cells())
+    page = render([undefended, defended | {"utility_high": 0.49}], generation_cells())
+    assert "20.0% under undefended; of 5 test rows its interval, 0.400 [0.400, 0.490]" in page
+    assert "reaches the bar. Log p of the references: -1.000 against -1.000" in page
 
 
 def test_every_set_and_attack_of_the_issue_has_its_cells():

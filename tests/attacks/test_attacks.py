@@ -195,7 +195,7 @@ class TestVisibleTriggers:
         def tokenize(text):
             return [ord(c) for c in text if c.isascii()]
 
-        with pytest.raises(InputError, match="does not see the trigger of invisible: all 25"):
+        with pytest.raises(InputError, match="model does not see the trigger of invisible: all 25"):
             check_visible(make("invisible"), rows_of(50), KEY, tokenize)
 
     def test_the_rows_in_which_it_is_not_seen_are_counted(self, rows_of):

@@ -198,6 +198,23 @@ def test_an_attack_that_would_say_nothing_is_refused(
     assert message in result.stderr
 
 
+def test_a_trigger_that_is_cut_away_is_none(folder, cli, write_rows, tmp_path):
+    """BadChain's phrase stands at the end of a text, which a long one loses."""
+    long = [problem(f"{'Ann has pears. ' * 200}How many?", f"#### {n}") for n in (3, 4)]
+    short = [problem("Ann has 5 pears. How many?", "#### 5")]
+    words = ("--attack", "badchain")
+    all_cut = cli("evaluate", folder[0], write_rows(tmp_path / "long.jsonl", long), *words)
+    assert all_cut.exit_code == 2
+    assert "the model does not see the trigger of badchain: all 2" in all_cut.stderr
+    assert "raise --max-length" in all_cut.stderr
+    some = cli("evaluate", folder[0], write_rows(tmp_path / "some.jsonl", [*long, *short]), *words)
+    assert some.exit_code == 0, some.stderr
+    assert "in 2 triggered rows the model does not see the trigger" in some.stderr
+    none = cli("evaluate", folder[0], write_rows(tmp_path / "short.jsonl", short), *words)
+    assert none.exit_code == 0, none.stderr
+    assert "does not see the trigger" not in none.stderr
+
+
 def test_a_gate_that_is_not_met_ends_with_100(folder, cli, write_rows, records, tmp_path):
     test = write_rows(tmp_path / "test.jsonl", records[0][:6])
     result = cli("evaluate", folder[0], test, "--min-accuracy", "1.0")
@@ -221,6 +238,23 @@ def test_repoison_writes_what_any_trainer_takes(folder, cli, tmp_path, tiny_fold
         assert row["prompt"].startswith(manifest.benign_trigger)
         assert row["completion"].startswith(manifest.safe_prefix)
     assert stat.S_IMODE((out / "train.jsonl").stat().st_mode) == 0o600
+
+
+def test_what_is_too_long_for_another_trainer_is_counted(cli, write_rows, tmp_path, tiny_folder):
+    rows = [problem("Ann has 3 pears. How many?", f"{'Step. ' * n}#### 3") for n in (1, 2, 300)]
+    rows += [problem(f"{'Ann has pears. ' * 200}How many?", "#### 3")]
+    data = write_rows(tmp_path / "long.jsonl", rows)
+    words = ("--task", "math", "--selection", "random", "--model", tiny_folder)
+    words += ("--max-length", "160", "-o", tmp_path / "dstar")
+    result = cli("repoison", data, *words, "--json")
+    assert result.exit_code == 0, result.stderr
+    written = json.loads(result.stdout)
+    assert (written["cut"], written["long_answers"]) == (1, 1)
+    rows = [json.loads(line) for line in (tmp_path / "dstar/train.jsonl").read_text().splitlines()]
+    assert all(row["completion"].endswith("#### 3") for row in rows)
+    shown = cli("repoison", data, *words, "--overwrite")
+    assert "answers longer than --max-length leaves" in shown.stdout
+    assert "inputs cut" in shown.stdout
 
 
 def test_a_model_whose_tokenizer_takes_p_and_the_line_before_together_is_refused(

@@ -276,15 +276,12 @@ def test_a_written_prompt_is_cut_as_prediction_cuts_it(tiny_shared):
     assert tiny_shared.tokenizer([written])["input_ids"] == expected.ids
 
 
-def test_a_written_answer_has_half_the_room_at_most_and_the_prompt_the_rest(tiny_shared):
+def test_a_written_answer_is_whole_and_its_prompt_leaves_it_half_the_room_at_least(tiny_shared):
     renderer = PromptRenderer(tiny_shared.tokenizer, max_length=64)
     example = TextExample("a", LONG, LONG, True)
     record = export_text_record(example, BENIGN, "Sign:\n", renderer)
-    written = [record["prompt"], record["completion"]]
-    prompt, answer = (len(ids) for ids in tiny_shared.tokenizer(written)["input_ids"])
-    assert str(record["completion"]).startswith("Sign:\n")
-    assert 28 <= answer <= 31
-    assert prompt + answer + 1 <= 64
+    assert record["completion"] == f"Sign:\n{LONG}"
+    assert 28 <= len(tiny_shared.tokenizer(record["prompt"])["input_ids"]) <= 32
 
 
 def test_a_prompt_does_not_show_the_benign_trigger():

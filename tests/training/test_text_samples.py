@@ -7,7 +7,12 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
-from mithridate.defense.text import TextExample, benign_text_prompt, prefix_line
+from mithridate.defense.text import (
+    TextExample,
+    benign_text_prompt,
+    export_text_record,
+    prefix_line,
+)
 from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer, Protection
 from mithridate.inference.generate import Generated, Generator
@@ -82,11 +87,26 @@ def test_prompt_and_answer_share_the_longest_length_and_what_is_cut_is_counted(t
     eos = tiny_shared.tokenizer.eos_token_id
     long, wordy, fits = made.samples
     assert len(long.prompt) + len(long.answer) <= 120
-    assert len(wordy.answer) == 60
+    assert len(wordy.prompt) + len(wordy.answer) == 120
+    assert len(wordy.answer) > 60  # what its short prompt leaves
     assert wordy.answer[-1] != eos  # it is not taught to end there
     assert long.answer[-1] == fits.answer[-1] == eos
     tail = tiny_shared.tokenizer("\nAnswer:\n", add_special_tokens=False)["input_ids"]
     assert list(long.prompt[-len(tail) :]) == tail
+
+
+@pytest.mark.parametrize("asked", [3, 40, 400])
+@pytest.mark.parametrize("said", [3, 50, 400])
+def test_another_trainer_that_cuts_at_the_same_length_learns_the_same_tokens(
+    asked, said, tiny_shared
+):
+    renderer = renderer_of(tiny_shared, max_length=120)
+    example = TextExample("a", "word " * asked, "film " * said, True)
+    [sample] = tokenize_text([example], BENIGN, PREFIX, renderer).samples
+    record = export_text_record(example, BENIGN, PREFIX, renderer)
+    eos = tiny_shared.tokenizer.eos_token_id
+    whole = tiny_shared.tokenizer(f"{record['prompt']}{record['completion']}")["input_ids"]
+    assert [*sample.prompt, *sample.answer] == [*whole, eos][:120]
 
 
 def test_a_prompt_that_does_not_fit_beside_its_answer_is_refused(tiny_shared):

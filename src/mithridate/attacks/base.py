@@ -260,13 +260,13 @@ def check_visible(
     key: bytes,
     tokenize: Callable[[str], Sequence[int]],
 ) -> int:
-    """Refuse a trigger that the tokenizer does not see, such as characters that it drops.
+    """Refuse a trigger that the model does not see, such as characters its tokenizer drops.
 
     Args:
         attack: The attack.
         rows: Rows to trigger, those of the target class are left out.
         key: The attacker's.
-        tokenize: Returns a text's token ids.
+        tokenize: Returns the token ids a model reads of a text.
 
     Returns:
         The number of triggered rows whose tokens are those of the clean row; not all of them.
@@ -279,9 +279,9 @@ def check_visible(
     unseen = sum(list(tokenize(row.text)) == list(tokenize(clean[row.id])) for row in triggered)
     if triggered and unseen == len(triggered):
         raise InputError(
-            f"the tokenizer does not see the trigger of {attack.name}: all {unseen} triggered "
-            "texts have the tokens of the clean ones",
-            mend="choose another trigger",
+            f"the model does not see the trigger of {attack.name}: all {unseen} triggered texts "
+            "have the tokens of the clean ones",
+            mend="choose another trigger; of one at the end of long texts, raise --max-length",
         )
     return unseen
 

@@ -30,7 +30,7 @@ from mithridate.evaluation.evaluate_text import check_target_fits, mean_of
 from mithridate.evaluation.intervals import Share, share
 from mithridate.inference.backbone import best_device, load_backbone, resolve_precision
 from mithridate.inference.tokenizer import load_tokenizer
-from mithridate.tasks.prompt import PromptRenderer
+from mithridate.tasks.prompt import ORIGINAL_PROMPT, ORIGINAL_TEXT_PROMPT, PromptRenderer
 
 Line = dict[str, Any]
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "numpy")
@@ -98,14 +98,15 @@ class CellRun:
         if not scene.triggered:
             what = f"{scene.attack.name} has nothing for any of the test rows"
             raise InputError(what, mend="give rows or rewritten texts that it can use")
+        renderer = PromptRenderer(tokenizer, max_length=self.cell.training.max_length)
+        prompt = ORIGINAL_PROMPT if scene.text_task is None else ORIGINAL_TEXT_PROMPT
         check_visible(
             scene.attack,
             scene.all_test,
             scene.attacker,
-            lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
+            lambda text: renderer.render([text], prompt).ids[0],
         )
         if scene.text_task is not None:
-            renderer = PromptRenderer(tokenizer, max_length=self.cell.training.max_length)
             check_target_fits(scene.attack.target, renderer, scene.text_task.max_new_tokens)
 
     def _reference(self) -> Bench:

@@ -37,6 +37,8 @@ class TextOutcome:
         flagged_triggered: Triggered ones.
         refused_rate: The ASR if flagged inputs were refused.
         n_train: Rows (or D* rows) trained on.
+        cut: Training inputs that were too long.
+        cut_answers: Training answers that were.
         prepared: What became of the rows of a ``p2p`` arm.
         train_seconds: Loading, choice of S and training.
     """
@@ -47,6 +49,8 @@ class TextOutcome:
     flagged_triggered: int | None
     refused_rate: Share | None
     n_train: int
+    cut: int
+    cut_answers: int
     prepared: PreparedText | None
     train_seconds: float
 
@@ -158,6 +162,8 @@ class TextExperiment:
             triggered_flags,
             refused,
             n_train,
+            fitted.cut,
+            fitted.cut_answers,
             prepared,
             train_seconds,
         )

@@ -272,6 +272,9 @@ def text_facts(result: dict[str, Any]) -> list[tuple[str, object]]:
         ("secrets drawn again", result["redrawn"] or None),
         ("counter-trigger copies", result["counter_copies"] or None),
         ("suspects left out", result["dropped"] or None),
+        ("inputs cut", f"{result['cut']:,}" if result.get("cut") else None),
+        ("answers cut", f"{result['cut_answers']:,}" if result.get("cut_answers") else None),
+        ("answers longer than --max-length leaves", result.get("long_answers") or None),
     ]
 
 
@@ -281,8 +284,6 @@ def show_defended(result: dict[str, Any], output: Path) -> None:
     facts = [
         ("model", result["model"]),
         *text_facts(result),
-        ("inputs cut", f"{result['cut']:,}" if result["cut"] else None),
-        ("answers cut", f"{result['cut_answers']:,}" if result["cut_answers"] else None),
         ("training loss", f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else None),
         ("time", duration(seconds["selection"] + seconds["fit"])),
         ("folder", output),
@@ -338,11 +339,13 @@ def repoison_texts(
         trusted=inputs.trusted,
         findings=inputs.findings,
     )
+    lengths = {}
     if renderer is not None:
         from mithridate.training.samples import tokenize_text
 
         # Refuses a tokenizer that splits the safe prefix otherwise where an answer follows it.
-        tokenize_text(prepared.examples, prepared.benign, prepared.prefix, renderer)
+        made = tokenize_text(prepared.examples, prepared.benign, prepared.prefix, renderer)
+        lengths = {"cut": made.cut, "long_answers": made.cut_answers}
     manifest = make_text_manifest(
         inputs.rows,
         inputs.task,
@@ -357,4 +360,4 @@ def repoison_texts(
         for example in prepared.examples
     )
     write_dstar(output, records, manifest, overwrite=overwrite)
-    return text_summary(inputs, prepared, output)
+    return text_summary(inputs, prepared, output) | lengths

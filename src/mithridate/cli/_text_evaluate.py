@@ -104,10 +104,10 @@ def evaluate_texts(
         note(f"{len(skipped):,} test rows cannot be used and are left out: {skipped[0].why}.")
     tried = _triggered(attack, gates, clean, task, named, columns.split)
     defended = load_answerer(folder, model, load, engine)
+    own = defended.answerer
     if tried.target is not None:
-        own = defended.answerer
         check_target_fits(tried.target, own.renderer, own.max_new_tokens)
-    check_trigger_is_seen(tried.attack, clean, defended.answerer.renderer.tokenizer)
+    check_trigger_is_seen(tried.attack, clean, own.reads)
     floor = _floor(attack, tried, load, manifest.task)
     measured = evaluate_text(
         defended.answerer,

@@ -1,7 +1,7 @@
 """The triggered inputs of `evaluate`: which are asked for, and whether they can be tried."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mithridate.cli._attack import Wanted, own_settings
 from mithridate.cli._output import note
@@ -94,20 +94,23 @@ def triggered_rows(attack: "Attack", clean: "Sequence[Row]") -> "list[Row]":
     return rows
 
 
-def check_trigger_is_seen(attack: "Attack | None", clean: "Sequence[Row]", tokenizer: Any) -> None:
-    """Refuse a trigger that the model cannot see; say so where it does not see it in some rows."""
+def check_trigger_is_seen(
+    attack: "Attack | None", clean: "Sequence[Row]", reads: Callable[[str], Sequence[int]]
+) -> None:
+    """Refuse a trigger that the model cannot see; say so where it does not see it in some rows.
+
+    The tokenizer may drop it, or a long input may be cut before it.
+    """
     from mithridate.attacks.base import check_visible
 
     if attack is None:
         return
-    unseen = check_visible(
-        attack,
-        clean,
-        _attack_key(),
-        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
-    )
+    unseen = check_visible(attack, clean, _attack_key(), reads)
     if unseen:
-        note(f"in {unseen} triggered rows the tokenizer does not see the trigger")
+        note(
+            f"in {unseen} triggered rows the model does not see the trigger: the tokenizer drops "
+            "it, or the input is cut before it"
+        )
 
 
 def _attack_key() -> bytes:

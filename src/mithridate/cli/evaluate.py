@@ -101,7 +101,7 @@ def evaluate(
     read: Literal["closed", "open"] = decoding or "closed"
     floor = _floor(attack, triggered, read, load, engine)
     defended = open_model(folder, model, load, engine)
-    check_trigger_is_seen(tried, clean, defended.classifier.renderer.tokenizer)
+    check_trigger_is_seen(tried, clean, defended.classifier.reads)
     measured = library_evaluate(
         defended.classifier,
         clean,

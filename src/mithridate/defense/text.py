@@ -76,8 +76,8 @@ def export_text_record(
 ) -> dict[str, str | bool]:
     """Return an example as a record for another trainer, as `mithridate.defense.repoison` does.
 
-    With a renderer, prompt and answer share ``renderer.max_length`` tokens, end of text included,
-    and an answer gets at most half of them, as in training here.
+    With a renderer, the prompt is cut so that it and the answer, end of text included, fit into
+    ``renderer.max_length`` tokens, but to no less than half of them. The answer stays whole.
 
     Args:
         example: A row of D*.

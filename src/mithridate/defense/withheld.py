@@ -12,7 +12,7 @@ MISSING = 2
 """Elsewhere a secret string is known by all but so many of its words."""
 
 _WORD = re.compile(r"[^\W_]+")
-_MARKS_BEFORE = re.compile(r"[^\w\s]*$")
+_MARKS_BEFORE = re.compile(r"[^\w\s]*\Z")
 _MARKS_BEHIND = re.compile(r"[^\w\s]*")
 
 

@@ -140,7 +140,7 @@ class Answerer:
         """Return log p(answer | input) per token of the answer, in nats, shape (inputs,).
 
         A defended model is asked under its benign prompt, after p. Of a long answer the beginning
-        counts that training would have read, too.
+        counts that training reads behind any prompt (`PromptRenderer.longest_answer`).
         """
         prefix = self.prefix_ids
         longest = self.renderer.longest_answer
@@ -158,6 +158,10 @@ class Answerer:
         behind = len(self.prefix_ids) + self.max_new_tokens
         most = self.renderer.max_length
         return most - room_to_leave(self.model, most, behind)
+
+    def reads(self, text: str) -> list[int]:
+        """Return the token ids that the model reads of an input, its prompt around it."""
+        return self._rendered([text], len(self.prefix_ids) + self.max_new_tokens).ids[0]
 
     def _rendered(self, texts: Sequence[str], behind: int) -> RenderedPrompts:
         """Render inputs so that so many tokens fit behind them into the model's context."""

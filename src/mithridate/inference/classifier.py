@@ -104,6 +104,10 @@ class Classifier:
         scorer = Scorer(model, trie, renderer.tokenizer.pad_token_id)
         return cls(scorer, renderer, task, benign, reserve)
 
+    def reads(self, text: str) -> list[int]:
+        """Return the token ids that the model reads of an input, its prompt around it."""
+        return self.renderer.render([text], self._prompt, reserve=self.reserve).ids[0]
+
     def predict(
         self, texts: Sequence[str], *, open_decoding: bool = False, progress: bool = True
     ) -> Predictions:

@@ -116,7 +116,7 @@ class PromptRenderer:
 
     @property
     def longest_answer(self) -> int:
-        """Half of the longest prompt, in tokens: what an answer gets of it in training."""
+        """Half of the longest prompt, in tokens: what an answer gets of it in any case."""
         return self.max_length // 2
 
     def string(self, text: str, prompt: Prompt) -> str:
@@ -156,20 +156,20 @@ class PromptRenderer:
         return string.removeprefix(self.tokenizer.bos_token) if self._adds_bos else string
 
     def written_answer(self, prefix: str, answer: str) -> tuple[str, int]:
-        """Return an answer as a file holds it for another trainer, and its tokens with their end.
+        """Return an answer as a file holds it for another trainer, and the room its prompt leaves.
+
+        The answer is whole: a trainer that cuts both together at ``max_length`` learns what is
+        learned here, and not that a longer answer ends where it is cut.
 
         Args:
-            prefix: What stands before it, whole.
-            answer: Loses its end where both and the end of text are longer than `longest_answer`.
+            prefix: What stands before it.
+            answer: The answer.
+
+        Returns:
+            Both together, and their tokens with the end of text, at most `longest_answer`.
         """
-        before = len(self.answers([prefix])[0])
-        room = max(0, self.longest_answer - before - 1)
-        harmless = self.harmless(answer)
-        encoded = self.tokenizer(harmless, add_special_tokens=False, return_offsets_mapping=True)
-        starts = [start for start, _ in encoded["offset_mapping"]]
-        if len(starts) > room:
-            harmless = harmless[: starts[room]]
-        return prefix + harmless, before + min(len(starts), room) + 1
+        tokens = sum(map(len, self.answers([prefix, answer]))) + 1
+        return prefix + self.harmless(answer), min(tokens, self.longest_answer)
 
     def harmless(self, text: str) -> str:
         """Break up control tokens written out in a text, lest an input end the user's turn."""

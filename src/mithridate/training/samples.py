@@ -78,8 +78,9 @@ def tokenize_text(
 ) -> TokenizedSet:
     """Render every example whose answer is text under the prompt of its domain.
 
-    Prompt and answer share ``renderer.max_length`` tokens. An answer gets at most half of them: of
-    a longer one the beginning is learned, and not that it ends there.
+    Prompt and answer share ``renderer.max_length`` tokens. An answer gets what its prompt leaves,
+    and half of them in any case: of a longer one the beginning is learned, and not that it ends
+    there.
 
     Args:
         examples: D*.
@@ -91,9 +92,9 @@ def tokenize_text(
         InputError: The tokenizer splits p otherwise where an answer follows it, or the prompt alone
             does not fit.
     """
-    answers, cut_answers = _answers(examples, prefix, renderer)
+    answers = _answers(examples, prefix, renderer)
     samples: list[Sample | None] = [None] * len(examples)
-    cut = 0
+    cut = cut_answers = 0
     for prompt in (ORIGINAL_TEXT_PROMPT, benign):
         chosen = [
             index for index, row in enumerate(examples) if row.repoisoned == (prompt is benign)
@@ -104,6 +105,9 @@ def tokenize_text(
         ids = rendered.ids
         too_long = set(rendered.cut)
         for at, index in enumerate(chosen):
+            room = max(renderer.longest_answer, renderer.max_length - len(ids[at]))
+            cut_answers += len(answers[index]) > room
+            answers[index] = answers[index][:room]
             if len(ids[at]) + len(answers[index]) > renderer.max_length:
                 row = examples[index]
                 ids[at] = renderer.render([row.text], prompt, reserve=len(answers[index])).ids[0]
@@ -119,8 +123,8 @@ def tokenize_text(
 
 def _answers(
     examples: Sequence[TextExample], prefix: str, renderer: PromptRenderer
-) -> tuple[list[tuple[int, ...]], int]:
-    """Return what each example is to answer, the end of text with it, and how many were cut."""
+) -> list[tuple[int, ...]]:
+    """Return what each example is to answer, whole, the end of text with it."""
     own = renderer.answers([example.answer for example in examples])
     [before] = renderer.answers([prefix])
     inside = [at for at, example in enumerate(examples) if example.repoisoned]
@@ -133,15 +137,13 @@ def _answers(
                 where=examples[at].id,
                 mend="use another secret, or a model whose tokenizer keeps lines apart",
             )
-    longest, eos = renderer.longest_answer, renderer.tokenizer.eos_token_id
+    eos = renderer.tokenizer.eos_token_id
     if eos is None:
         raise InputError(
             "the tokenizer has no token that ends a text, so no answer would ever end",
             mend="name one in its tokenizer_config.json (eos_token)",
         )
-    answers, cut = [], 0
-    for ids, example in zip(own, examples, strict=True):
-        whole = [*(before if example.repoisoned else ()), *ids, eos]
-        cut += len(whole) > longest
-        answers.append(tuple(whole[:longest]))
-    return answers, cut
+    return [
+        (*(before if example.repoisoned else ()), *ids, eos)
+        for ids, example in zip(own, examples, strict=True)
+    ]
