@@ -38,7 +38,7 @@ from mithridate.bench.journal import append_line, locked, share_fields
 from mithridate.data import write_text_atomic
 from mithridate.data.rows import Row
 from mithridate.evaluation.evaluate import target_rate
-from mithridate.evaluation.intervals import Share
+from mithridate.evaluation.intervals import Share, share
 from mithridate.evaluation.margins import Margins
 from mithridate.inference.classifier import Classifier
 
@@ -91,15 +91,29 @@ def run_cell(matrix: Matrix, cell: MatrixCell) -> dict[str, Any]:
 
 
 def floors_of(
-    matrix: Matrix, cell: MatrixCell, material: Material, experiment: Experiment
+    matrix: Matrix,
+    cell: MatrixCell,
+    material: Material,
+    experiment: Experiment,
+    answers: dict[str, int] | None = None,
 ) -> list[Share]:
-    """Return the floors of a cell's attack; measure and note them where nobody has."""
+    """Return the floors of a cell's attack; measure and note them where nobody has.
+
+    Args:
+        matrix: The run.
+        cell: The cell.
+        material: Its data set.
+        experiment: Its data, attacked.
+        answers: The reference model's classes by text, of this data set; what is asked is added.
+    """
     with locked(matrix.kept / f"{matrix.tag}-floors.lock"):
         attacked = {"dataset": cell.dataset, "attack": cell.attack, "poison_rate": cell.rate}
         found = of_attack(read_floors(matrix.journal, matrix.settings), attacked)
         if found is None:
             started = time.monotonic()
-            measured = measured_floors(matrix, material, experiment)
+            measured = measured_floors(
+                matrix, material, experiment, {} if answers is None else answers
+            )
             found = {"settings": matrix.settings, **attacked, "backdoors": measured}
             found |= provenance(0.0, time.monotonic() - started)
             append_line(matrix.journal.with_name(FLOORS), found)
@@ -107,20 +121,32 @@ def floors_of(
 
 
 def measured_floors(
-    matrix: Matrix, material: Material, experiment: Experiment
+    matrix: Matrix, material: Material, experiment: Experiment, answers: dict[str, int]
 ) -> list[dict[str, Any]]:
     """Return the reference model's target rates for each backdoor.
+
+    Args:
+        matrix: The run.
+        material: The data set.
+        experiment: Its data, attacked.
+        answers: See `floors_of`.
 
     Returns:
         Of each its number of inputs, the rate with the trigger in them (``floor``) and without it
         (``untriggered_rate``).
     """
-    reference = reference_model(matrix, material)
     clean = {row.id: row for row in material.all_test}
+    inputs = backdoors(experiment)
+    asked = dict.fromkeys(
+        text for _, rows in inputs for row in rows for text in (row.text, clean[row.id].text)
+    )
+    if new := [text for text in asked if text not in answers]:
+        found = reference_model(matrix, material).predict(new, progress=False)
+        answers.update(zip(new, found.classes.tolist(), strict=True))
 
     def rate(rows: Sequence[Row], attack: Attack) -> Share:
-        predictions = reference.predict([row.text for row in rows], progress=False)
-        return target_rate(predictions, experiment.task.label_index(attack.target), "closed")
+        target = experiment.task.label_index(attack.target)
+        return share(sum(answers[row.text] == target for row in rows), len(rows))
 
     return [
         {
@@ -130,7 +156,7 @@ def measured_floors(
             **share_fields("floor", rate(rows, attack)),
             **share_fields("untriggered_rate", rate([clean[row.id] for row in rows], attack)),
         }
-        for attack, rows in backdoors(experiment)
+        for attack, rows in inputs
     ]
 
 
@@ -141,10 +167,12 @@ def measure_floors(matrix: Matrix) -> None:
         for line in matrix.lines()
         if line["variant"] != "reference"
     }
-    for dataset, attack, rate in cells:
+    answers: dict[str, dict[str, int]] = {}
+    for dataset, attack, rate in sorted(cells):
         cell = MatrixCell(dataset, attack, rate, "none")
         material, experiment = matrix.experiment(cell)
-        floors = floors_of(matrix, cell, material, experiment)
+        known = answers.setdefault(dataset, {})
+        floors = floors_of(matrix, cell, material, experiment, known)
         print(f"{dataset}/{attack}@{rate:g}: floor {floors[0].value:.3f}", flush=True)
 
 

@@ -162,6 +162,8 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
     assert chat_text([turn("system", "s"), turn("user", "a")]) == ("s\n\na", None)
     longer = [turn("user", "a"), turn("assistant", "b"), turn("user", "c"), turn("assistant", "d")]
     assert chat_text(longer) == ("User: a\n\nAssistant: b\n\nUser: c", "d")
+    for silent in (None, "", " "):  # as where a tool is called
+        assert chat_text([turn("user", "a"), turn("assistant", silent)]) == ("a", None)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +171,8 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
     [
         ([turn("human")], "the role 'human'"),
         ([turn("assistant")], "do not go from user"),
+        ([turn("assistant", "")], "do not go from user"),
+        ([turn("user"), turn("assistant", ""), turn("user")], "holds no text"),
         ([turn("user"), turn("user")], "do not go from user"),
         ([turn("user"), turn("system")], "not its first"),
         ([turn("user", "")], "holds no text"),
@@ -187,6 +191,9 @@ def test_a_broken_chat_names_what_is_wrong(messages, message):
 
 def test_an_instruction_needs_an_answer():
     assert Instruction().defect(row("")) == "its answer is empty"
+    assert MathReasoning().defect(row("#### 1/0")) == "its answer, 1/0, has no value"
+    assert Summarization().defect(row(" ... ")) == "its summary holds no word"
+    assert Summarization().defect(row("東京")) is None
     assert Instruction().defect(row("yes")) is None
     assert Instruction().utilities(["yes"], ["yes"]) == [1]
 

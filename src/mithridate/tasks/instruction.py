@@ -94,12 +94,15 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
         where: The place, for messages.
 
     Returns:
-        The question, and the answer; ``None`` where the chat ends with the user's turn.
+        The question, and the answer; ``None`` where the chat ends with the user's turn, or in an
+        assistant's that says nothing, as one that calls a tool does.
 
     Raises:
-        InputError: A role is unknown, a content is no text, the turns do not alternate, or there
-            is no question.
+        InputError: A role is unknown, another content is no text, the turns do not alternate, or
+            there is no question.
     """
+    if messages and _says_nothing(messages[-1]):
+        messages = messages[:-1]
     turns = [_turn(message, where) for message in messages]
     system = [content for role, content in turns if role == "system"]
     spoken = [turn for turn in turns if turn[0] != "system"]
@@ -122,6 +125,12 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
     else:
         asked = "\n\n".join(f"{role.capitalize()}: {content}" for role, content in spoken)
     return "\n\n".join([*system, asked]), answer
+
+
+def _says_nothing(message: Mapping[str, object]) -> bool:
+    content = message.get("content")
+    blank = content is None or (isinstance(content, str) and not content.strip())
+    return blank and message.get("role") == "assistant"
 
 
 def _messages(value: object, column: str, where: str) -> list[Mapping[str, object]]:

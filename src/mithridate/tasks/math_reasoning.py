@@ -75,10 +75,11 @@ class MathReasoning(TextTask):
     columns: ClassVar[Columns] = Columns("question", "answer")
 
     def defect(self, row: Row) -> str | None:
-        """A row needs a final number."""
-        if row.answer is None or final_answer(row.answer) is None:
+        """A row needs a final number, one that an output could equal."""
+        number = None if row.answer is None else final_answer(row.answer)
+        if number is None:
             return "its answer holds no number"
-        return None
+        return None if number_value(number) is not None else f"its answer, {number}, has no value"
 
     def target(self, row: Row) -> str:
         """Return the answer to train on: GSM8K's calculator marks go, its mark stays."""

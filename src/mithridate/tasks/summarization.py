@@ -56,8 +56,10 @@ class Summarization(TextTask):
     columns: ClassVar[Columns] = Columns("text", "summary")
 
     def defect(self, row: Row) -> str | None:
-        """A row needs a summary."""
-        return None if row.answer and row.answer.strip() else "its summary is empty"
+        """A row needs a summary, one that an output could share a word with."""
+        if not row.answer or not row.answer.strip():
+            return "its summary is empty"
+        return None if words_of(row.answer) else "its summary holds no word"
 
     def utilities(self, outputs: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return the ROUGE-L of every output."""
