@@ -215,6 +215,15 @@ def test_a_trigger_that_is_cut_away_is_none(folder, cli, write_rows, tmp_path):
     assert "does not see the trigger" not in none.stderr
 
 
+@pytest.mark.parametrize("grade", ["shared", "disputed"])
+def test_what_goes_by_disputed_labels_is_refused_of_texts(grade, folder, cli, tmp_path):
+    words = ("--task", "math", "--model", "none", "-o", tmp_path / "out", "--drop", grade)
+    result = cli("defend", folder[2], *words)
+    assert result.exit_code == 2
+    assert f"--drop {grade} goes by disputed labels, which text answers have not" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_gate_that_is_not_met_ends_with_100(folder, cli, write_rows, records, tmp_path):
     test = write_rows(tmp_path / "test.jsonl", records[0][:6])
     result = cli("evaluate", folder[0], test, "--min-accuracy", "1.0")

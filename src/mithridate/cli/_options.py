@@ -111,7 +111,7 @@ class DefenseOptions:
         typer.Option(
             help="Suspects to leave out of the training: rows that hold what looks like a trigger, "
             "also rows in a style that disputed rows share, or all disputed rows (shared; paper: "
-            "nothing).",
+            "nothing). Where answers are text: marked, or nothing.",
             rich_help_panel=_DEFENSE,
         ),
     ] = None

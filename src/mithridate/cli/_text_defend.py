@@ -97,6 +97,8 @@ def _job(
             mend="drop it: the last epoch is kept",
         )
     training = training_config(preset, fine_tuning, defense.max_length)
+    if training.best_epoch:
+        note("The last epoch is kept: the best on --dev is known of labels alone.")
     training = training.model_copy(update={"best_epoch": False})
     check_launch(
         batch_size=training.batch_size, best_epoch=False, quantization=fine_tuning.quantization

@@ -115,6 +115,11 @@ def read_text_inputs(
         InputError: A file or a setting cannot be used.
     """
     p2p = p2p_config(preset, defense)
+    if defense.drop in ("shared", "disputed"):
+        raise InputError(
+            f"--drop {defense.drop} goes by disputed labels, which text answers have not",
+            mend="give marked, for the rows whose answers words decide, or nothing",
+        )
     secret = read_secret(defense.secret_file) if defense.secret_file else None
     rows, skipped, task, columns = read_text_rows(data, options)
     check_rows(rows, p2p)
