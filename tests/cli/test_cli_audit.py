@@ -132,6 +132,27 @@ def test_rows_that_hold_a_trigger_are_suspects_though_the_judge_agrees_with_thei
     assert [one.p for one in report.triggers] == [None]  # a judge's expectation is no exact chance
 
 
+def test_rows_of_the_strongest_trigger_come_first_then_of_what_marks_disputed_ones():
+    """50 rows each hold "mn" (z = 9), "afp" (z = 5) and "cf", which marks disputed rows."""
+    held = ["afp", "mn", "cf", ""]
+    rows = [Row(f"r{at}", f"{held[min(at // 50, 3)]} word {at}", "1") for at in range(300)]
+    rows += [Row(f"r{at}", f"word {at}", "0") for at in range(300, 600)]
+    labels = [int(row.answer) for row in rows]
+    at = np.arange(600)
+    own = np.select([at < 50, (at >= 100) & (at < 150), (at >= 150) & (at < 200)], [0.8, 0.4, 0.1])
+    own = np.where(own == 0.0, 0.9, own).astype(np.float32)
+    judged = np.where(np.arange(2) == np.array(labels)[:, None], own[:, None], 1 - own[:, None])
+    put_in = [MinedTrigger(text, 1, z, 50, 0, inserted=True) for text, z in (("mn", 9), ("afp", 5))]
+    ids, texts = [row.id for row in rows], [row.text for row in rows]
+    ranked = audit(ids, texts, labels, judged, inserted=put_in).ranked.tolist()
+    assert [set(ranked[start : start + 50]) for start in (0, 50, 100, 150)] == [
+        set(range(50, 100)),
+        set(range(50)),
+        set(range(100, 150)),  # the judge is surer of the next fifty
+        set(range(150, 200)),
+    ]
+
+
 def test_json_is_one_object_without_a_folder(cli, tiny_folder, poisoned_set):
     words = ("--model", tiny_folder, *FAST, "--json", "--top", "0")
     result = cli("audit", poisoned_set / "d.jsonl", *words)

@@ -29,7 +29,8 @@ class Audit:
         judged: Shape (rows,): the judge's own label, 0..n-1.
         disputed: Shape (rows,): whether it disagrees.
         ranked: Indices of all rows, the most suspicious first: those that hold what was put in,
-            those that are disputed, all others, each by their scores.
+            then those that hold what marks the disputed rows, the strongest trigger's first; then
+            those that are disputed, then all others, each by their scores.
         mined: What was put in, then what marks the disputed rows, each the most significant first.
         counter: Those of ``mined`` strong enough for counter-triggers, as `defend` would choose.
         trigger: Shape (rows,): the place in ``counter`` of what the row holds and whose label it
@@ -115,10 +116,6 @@ def audit(
     disputed[checked] = False
     explained = marked_rows(texts, classes, inserted)
     explained[checked] = False
-    order = sorted(
-        range(len(ids)),
-        key=lambda at: (not explained[at], not disputed[at], -scores[at], ids[at]),
-    )
     most = max(MOST_SHOWN, MOST_TRIGGERS)
     mined = mine_triggers(
         texts, classes, ~(disputed | explained), most=most, share_of_strongest=0.0
@@ -130,6 +127,14 @@ def audit(
     trigger = np.full(len(ids), -1, dtype=np.int64)
     for at in np.flatnonzero(marked).tolist():
         trigger[at] = _first_held(texts[at], classes[at], counter)
+
+    def rank(at: int) -> tuple[float, float, bool, float, str]:
+        held = counter[trigger[at]] if marked[at] else None
+        z = held.z if held else 0.0
+        was_put_in = held is not None and held.inserted
+        return -z if was_put_in else 0.0, -z, not disputed[at], -float(scores[at]), ids[at]
+
+    order = sorted(range(len(ids)), key=rank)
     return Audit(
         scores,
         judged,
