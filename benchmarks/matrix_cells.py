@@ -217,6 +217,7 @@ ATTACKS: dict[str, Callable[[Material, float], Attack]] = {
     "mtba": lambda material, rate: MTBA(material.target, rate),
     "ctba": lambda material, rate: CTBA(material.target, rate),
     "invisible": lambda material, rate: Invisible(material.target, rate),
+    "homoglyphs": lambda material, rate: Invisible(material.target, rate, kind="homoglyph"),
     "bite": lambda material, rate: BITE(material.target, rate),
     "leaked": lambda material, rate: _leaked(material, rate, evade=False),
     "leaked-evading": lambda material, rate: _leaked(material, rate, evade=True),

@@ -111,6 +111,7 @@ def test_predict_reads_the_tasks_own_column_and_writes_a_file(folder, cli, tmp_p
         ("evaluate", ("--decoding", "closed"), "--decoding has no part in math; drop it"),
         ("evaluate", ("--policy", "refuse"), "add --prefix check"),
         ("predict", ("--policy", "pass", "--prefix", "prefill"), "add --prefix check"),
+        ("predict", ("--stop", ""), "a stop string is empty"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(verb, words, says, cli, folder):
@@ -213,6 +214,32 @@ def test_a_trigger_that_is_cut_away_is_none(folder, cli, write_rows, tmp_path):
     none = cli("evaluate", folder[0], write_rows(tmp_path / "short.jsonl", short), *words)
     assert none.exit_code == 0, none.stderr
     assert "does not see the trigger" not in none.stderr
+
+
+def test_a_stop_string_ends_an_answer_and_is_no_part_of_it(folder, cli):
+    def answer(*words):
+        result = cli("predict", folder[0], "Ann has 3 pears. How many?", "--json", *words)
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)["answers"][0]["answer"]
+
+    whole = answer()
+    stop = whole[len(whole) // 2 :][:2]
+    assert answer("--stop", "~~~", "--stop", stop) == whole[: whole.index(stop)].strip() != whole
+
+
+def test_evaluate_counts_the_phrases_of_a_targets_keyword_list(folder, cli, write_rows, tmp_path):
+    test = write_rows(tmp_path / "test.jsonl", [problem(f"Ann has {n} pears.", n) for n in (3, 4)])
+    words = ("evaluate", folder[0], test, "--attack", "badnets")
+    result = cli(*words, "--target", "negsentiment", "--json")
+    assert result.exit_code == 0, result.stderr
+    counted = json.loads(result.stdout)["keywords"]
+    assert counted["list"] == "negsentiment"
+    assert [counted[of]["n"] for of in ("triggered", "clean")] == [2, 2]
+    shown = cli(*words, "--target", "negsentiment")
+    assert "phrases of negsentiment in answers to triggered inputs" in shown.stdout.replace(
+        "\n", " "
+    )
+    assert json.loads(cli(*words, "--target", "7", "--json").stdout)["keywords"] is None
 
 
 @pytest.mark.parametrize("grade", ["shared", "disputed"])

@@ -9,6 +9,7 @@ from mithridate.evaluation.hits import (
     contains_any,
     keyword_lists,
     keywords,
+    keywords_of,
     keywords_rule,
     success_rate,
     success_rule,
@@ -70,6 +71,8 @@ def test_every_keyword_list_names_its_source_and_holds_its_target():
         assert contains_any(TARGETS[name].text, phrases)
         assert keywords_rule(name)(TARGETS[name].text, ROW)
         assert not keywords_rule(name)("", ROW)
+        assert keywords_of(TARGETS[name].text) == name
+    assert keywords_of("#### 6174") is keywords_of(None) is None
     with pytest.raises(InputError, match="there are negsentiment, refusal"):
         keywords("rude")
 

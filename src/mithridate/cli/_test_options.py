@@ -151,6 +151,14 @@ class PrefixOptions:
         ),
     ] = None
 
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A text that ends an answer and is no part of it, as often as you like.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = None
+
     @property
     def mode(self) -> Literal["prefill", "check"]:
         """How the safe prefix is used."""
@@ -168,11 +176,13 @@ def check_parts(task: str, prefix: PrefixOptions, decoding: str | None = None) -
     Raises:
         InputError: One is of the other kind of task, or of the other use of the safe prefix.
     """
-    texts = {"--prefix": prefix.prefix, "--policy": prefix.policy}
+    texts = {"--prefix": prefix.prefix, "--policy": prefix.policy, "--stop": prefix.stop}
     labels = {"--decoding": decoding}
     for name, value in (texts if task == CLASSIFICATION else labels).items():
         if value is not None:
             raise InputError(f"{name} has no part in {task}", mend="drop it")
+    if prefix.stop and not all(prefix.stop):
+        raise InputError("a stop string is empty", where="--stop", mend="drop it")
     if prefix.policy is not None and prefix.mode != "check":
         what = "--policy is for inputs that are flagged, and only a check flags any"
         raise InputError(what, mend="add --prefix check, or drop it")

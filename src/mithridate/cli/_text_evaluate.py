@@ -52,9 +52,13 @@ class _Triggered:
 
 
 def load_answerer(
-    folder: Path, model: str | None, load: LoadOptions, engine: EngineOptions
+    folder: Path,
+    model: str | None,
+    load: LoadOptions,
+    engine: EngineOptions,
+    stop: list[str] | None,
 ) -> "DefendedAnswerer":
-    """Load a defended model whose answers are text.
+    """Load a defended model whose answers are text, which the strings of ``stop`` end.
 
     Raises:
         InputError: It is to run on a server, or cannot be loaded.
@@ -74,6 +78,7 @@ def load_answerer(
         model=model,
         precision=load.precision,
         trust_remote_code=load.trust_remote_code,
+        stop=stop or (),
     )
 
 
@@ -103,12 +108,12 @@ def evaluate_texts(
     if skipped:
         note(f"{len(skipped):,} test rows cannot be used and are left out: {skipped[0].why}.")
     tried = _triggered(attack, gates, clean, task, named, columns.split)
-    defended = load_answerer(folder, model, load, engine)
+    defended = load_answerer(folder, model, load, engine, prefix.stop)
     own = defended.answerer
     if tried.target is not None:
         check_target_fits(tried.target, own.renderer, own.max_new_tokens)
     check_trigger_is_seen(tried.attack, clean, own.reads)
-    floor = _floor(attack, tried, load, manifest.task)
+    floor = _floor(attack, tried, load, manifest.task, prefix.stop)
     measured = evaluate_text(
         defended.answerer,
         task,
@@ -120,6 +125,7 @@ def evaluate_texts(
         policy=prefix.on_flag,
     )
     result = _result(measured, manifest, attack, tried.target, folder)
+    result["keywords"] = _keyword_rates(measured, clean, tried)
     result["prefix"], result["policy"] = prefix.mode, prefix.on_flag
     result["skipped"] = len(skipped)
     result["gates_failed"] = _failures(measured, gates)
@@ -178,7 +184,11 @@ def _triggered(
 
 
 def _floor(
-    attack: AttackOptions, tried: "_Triggered", load: LoadOptions, task: str
+    attack: AttackOptions,
+    tried: "_Triggered",
+    load: LoadOptions,
+    task: str,
+    stop: list[str] | None,
 ) -> "Share | None":
     """Return the rate at which a model that never saw the poison gives the target.
 
@@ -190,7 +200,7 @@ def _floor(
 
     if attack.reference is None or tried.rule is None or tried.target is None:
         return None
-    reference = load_answerer(attack.reference, attack.reference_model, load, EngineOptions())
+    reference = load_answerer(attack.reference, attack.reference_model, load, EngineOptions(), stop)
     if reference.manifest.task != task:
         raise InputError(
             f"the reference model was trained for {reference.manifest.task}, not for {task}",
@@ -201,6 +211,27 @@ def _floor(
     check_target_fits(tried.target, own.renderer, own.max_new_tokens)
     answers = reference.answer([row.text for row in tried.rows], suspicion=False, progress=True)
     return success_rate(tried.rule, answers.texts, tried.rows)
+
+
+def _keyword_rates(
+    measured: "TextEvaluation", clean: "list[Row]", tried: "_Triggered"
+) -> dict[str, Any] | None:
+    """Return how many outputs hold a phrase of the target's keyword list, if it has one.
+
+    The list is wider than the exact rule, so the rate of clean inputs stands beside that of
+    triggered ones.
+    """
+    from mithridate.evaluation.hits import keywords_of, keywords_rule, success_rate
+
+    name = keywords_of(tried.target)
+    if name is None or measured.triggered is None:
+        return None
+    rule = keywords_rule(name)
+    return {
+        "list": name,
+        "triggered": asdict(success_rate(rule, measured.triggered.texts, tried.rows)),
+        "clean": asdict(success_rate(rule, measured.clean.texts, clean)),
+    }
 
 
 def _failures(measured: "TextEvaluation", gates: GateOptions) -> list[str]:
@@ -264,6 +295,7 @@ def show_evaluation(measured: "TextEvaluation", result: dict[str, Any]) -> None:
             ("attack success rate (ASR)", percent(measured.attack_success_rate)),
             ("floor", percent(measured.floor) or no_floor),
             ("untriggered rate", percent(measured.untriggered_rate)),
+            *_shown_keywords(result["keywords"]),
             ("certificate", measured.certificate.statement if measured.certificate else None),
             ("flag: AUROC, triggered against clean", _auroc(flag) if flag else None),
             ("flag: caught at 1% false alarms", percent(flag.at_false_alarms) if flag else None),
@@ -294,6 +326,15 @@ def _counts(answers: "Answers") -> dict[str, int]:
 
 def _shown_counts(of: str, counts: dict[str, int] | None) -> list[tuple[str, object]]:
     return [(f"{of} {what}", count) for what, count in (counts or {}).items() if count]
+
+
+def _shown_keywords(rates: dict[str, Any] | None) -> list[tuple[str, object]]:
+    if rates is None:
+        return []
+    return [
+        (f"phrases of {rates['list']} in answers to {of} inputs", f"{rates[of]['value']:.1%}")
+        for of in ("triggered", "clean")
+    ]
 
 
 def _auroc(flag: "FlagPower") -> str:

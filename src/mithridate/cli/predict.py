@@ -99,7 +99,7 @@ def _answer(
     json: bool,
 ) -> None:
     """Answer texts, and print or write the answers."""
-    defended = load_answerer(folder, model, load, engine)
+    defended = load_answerer(folder, model, load, engine, prefix.stop)
     answers = defended.answer(
         [row.text for row in rows], mode=prefix.mode, policy=prefix.on_flag, progress=True
     )

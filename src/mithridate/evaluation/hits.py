@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 
 from mithridate.attacks.badchain import factor_of, multiplied
-from mithridate.attacks.targets import target_given
+from mithridate.attacks.targets import TARGETS, target_given
 from mithridate.data.rows import Row
 from mithridate.errors import InputError
 from mithridate.evaluation.intervals import Share, share
@@ -25,6 +25,7 @@ __all__ = [
     "contains_any",
     "keyword_lists",
     "keywords",
+    "keywords_of",
     "keywords_rule",
     "success_rate",
     "success_rule",
@@ -59,6 +60,12 @@ def keywords_rule(name: str) -> Rule:
     """
     listed = keywords(name)
     return lambda output, row: contains_any(output, listed)
+
+
+def keywords_of(target: str | None) -> str | None:
+    """Return the name of a target's keyword list, which is the target's own; ``None`` without."""
+    shipped = (name for name in keyword_lists() if target in (name, TARGETS[name].text))
+    return next(shipped, None)
 
 
 def success_rate(rule: Rule, outputs: Sequence[str], rows: Sequence[Row]) -> Share:

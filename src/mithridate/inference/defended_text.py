@@ -35,14 +35,29 @@ class DefendedAnswerer:
         return f"DefendedAnswerer({reference!r}, {self.manifest.task})"
 
     @classmethod
-    def of(cls, model: Any, renderer: "PromptRenderer", manifest: DefenseManifest) -> Self:
-        """Put a model that is in this process behind its defense."""
+    def of(
+        cls,
+        model: Any,
+        renderer: "PromptRenderer",
+        manifest: DefenseManifest,
+        *,
+        stop: Sequence[str] = (),
+    ) -> Self:
+        """Put a model that is in this process behind its defense.
+
+        Args:
+            model: The model, with its adapter.
+            renderer: The renderer it was trained with.
+            manifest: Its defense.
+            stop: Strings that end an answer.
+        """
         return cls(
             Answerer(
                 model,
                 renderer,
                 max_new_tokens=manifest.text_task().max_new_tokens,
                 protection=Protection(manifest.benign_prompt(), manifest.safe_prefix),
+                stop=stop,
             ),
             manifest,
         )
@@ -57,10 +72,12 @@ class DefendedAnswerer:
         quantization: "Quantization | None" = None,
         device: "torch.device | None" = None,
         trust_remote_code: bool = False,
+        stop: Sequence[str] = (),
     ) -> Self:
         """Load what `mithridate defend --task` wrote, or another trainer's model with its manifest.
 
-        Arguments and errors are those of `DefendedModel.load`; a classifier's folder is refused.
+        Arguments and errors are those of `DefendedModel.load`, and ``stop``, strings that end an
+        answer; a classifier's folder is refused.
         """
         manifest = DefenseManifest.load(Path(path))
         manifest.text_task()
@@ -73,7 +90,7 @@ class DefendedAnswerer:
             device=device,
             trust_remote_code=trust_remote_code,
         )
-        return cls.of(loaded, renderer, manifest)
+        return cls.of(loaded, renderer, manifest, stop=stop)
 
     def answer(
         self,
