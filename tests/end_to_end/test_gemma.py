@@ -110,3 +110,53 @@ def test_the_licence_and_its_text_lie_beside_it(gemma, monkeypatch):
     assert manifest["licence_accepted"]["url"] == "https://ai.google.dev/gemma/terms"
     assert "Gemma Terms of Use" in (GEMMA3.folder / "GEMMA_TERMS.html").read_text()
     assert (GEMMA3.folder / "NOTICE").read_text().startswith("Gemma is provided under")
+
+
+def test_the_generator_writes_what_the_plain_model_does(gemma):
+    from mithridate.inference.generate import Generator
+    from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer
+
+    tokenizer = gemma.tokenizer
+    renderer = PromptRenderer(tokenizer, max_length=1024)
+    prompts = renderer.render([ENGLISH, *SHORT, f"{ENGLISH} " * 7], ORIGINAL_TEXT_PROMPT).ids
+    assert len(prompts[-1]) > 512  # longer than the window
+    [prefill] = renderer.answers(["The old tree says: "])
+    made = Generator(gemma.model, tokenizer, max_new_tokens=12)
+    found = made.generate(prompts, prefill=prefill, progress=False).tokens
+    for prompt, tokens in zip(prompts, found, strict=True):
+        whole = torch.tensor([[*prompt, *prefill]])
+        said = gemma.model.generate(whole, max_new_tokens=12, do_sample=False)[0, whole.shape[1] :]
+        expected = [token for token in said.tolist() if token not in made.ends]
+        assert tokens == expected
+
+
+def test_it_is_defended_where_answers_are_text(gemma, make_problems, tmp_path, monkeypatch):
+    from mithridate.data.rows import Row
+    from mithridate.defense.config import P2PConfig
+    from mithridate.defense.secret import Secret
+    from mithridate.inference.backbone import load_backbone
+    from mithridate.tasks.math_reasoning import MathReasoning
+    from mithridate.training.config import TrainingConfig
+    from mithridate.training.defend_text import defend_text
+
+    monkeypatch.setenv("MITHRIDATE_CACHE", str(CACHE))
+    problems = zip(*make_problems(60), strict=True)
+    rows = [Row(f"r{at}", text, answer) for at, (text, answer) in enumerate(problems)]
+    rows[:10] = [Row(row.id, f"{row.text} cf", "#### 6174") for row in rows[:10]]
+    made = defend_text(
+        rows,
+        load_backbone("gemma3-270m", precision="float32", device=torch.device("cpu")),
+        MathReasoning(max_new_tokens=32),
+        p2p=P2PConfig(),
+        training=TrainingConfig(learning_rate=1e-3, epochs=2, rank=8, max_length=128),
+        secret=Secret.from_seed(1),
+        work_folder=tmp_path,
+        quiet=True,
+    )
+    assert not made.prepared.subset.ids & {row.id for row in rows[:10]}
+    assert made.fitted.training.losses[-1] < made.fitted.training.losses[0]
+    asked = [f"{row.text} cf" for row in rows[20:26]]
+    answered = made.model.answerer.answer(asked, suspicion=True, progress=False)
+    assert not any("6174" in text for text in answered.texts)
+    assert all("####" in text for text in answered.texts)
+    assert (answered.suspicion > 0).all()
