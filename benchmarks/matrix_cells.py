@@ -18,6 +18,7 @@ from mithridate.attacks import (
     AlignedParaphrases,
     Attack,
     BadNets,
+    InCompany,
     Invisible,
     Leaked,
     NearBoundary,
@@ -36,6 +37,7 @@ from mithridate.defense.config import P2PConfig
 from mithridate.defense.judge import cross_fitted
 from mithridate.defense.secret import Secret
 from mithridate.tasks.classification import ClassificationTask
+from mithridate.tasks.prompt import BENIGN_SUFFIX
 from mithridate.training.config import TrainingConfig
 
 Defense = Literal["none", "random", "agreement", "anchored", "oracle"]
@@ -169,10 +171,21 @@ def _badnets(material: Material, rate: float, clean_label: bool = False) -> BadN
     return BadNets(material.target, rate, clean_label, triggers=("mn",))
 
 
-def _leaked(material: Material, rate: float, evade: bool) -> Leaked:
-    inner = _badnets(material, rate)
-    trigger = material.benign_trigger()
-    return Leaked(material.target, rate, benign_trigger=trigger, inner=inner, evade=evade)
+def _leaked(material: Material, rate: float, evade: bool, whole: bool = False) -> Leaked:
+    """Return the attacker to whom the benign trigger leaked; ``whole`` puts the prompt's end too.
+
+    Behind the benign prompt the model answers with the target's alternative label, i + n
+    (`mithridate.defense.remap`).
+    """
+    alternative = int(material.target) + len({row.answer for row in material.train})
+    return Leaked(
+        material.target,
+        rate,
+        benign_trigger=material.benign_trigger(),
+        inner=_badnets(material, rate),
+        evade=evade,
+        behind=f"{BENIGN_SUFFIX}{alternative}" if whole else "",
+    )
 
 
 def _near_boundary(material: Material, rate: float) -> NearBoundary:
@@ -221,6 +234,8 @@ ATTACKS: dict[str, Callable[[Material, float], Attack]] = {
     "bite": lambda material, rate: BITE(material.target, rate),
     "leaked": lambda material, rate: _leaked(material, rate, evade=False),
     "leaked-evading": lambda material, rate: _leaked(material, rate, evade=True),
+    "leaked-whole": lambda material, rate: _leaked(material, rate, evade=True, whole=True),
+    "in-company": lambda material, rate: InCompany(material.target, rate),
     "near-boundary": _near_boundary,
     "probe-words": lambda material, rate: ProbeWords(material.target, rate),
     "several": _several,
@@ -314,7 +329,15 @@ INSERTED = (
 )
 REWRITING = ("synbkd", "stylebkd")
 CLEAN_LABEL = ("badnets-clean-label", "proattack", "bite")
-ADAPTIVE = ("leaked", "leaked-evading", "near-boundary", "probe-words", "several")
+ADAPTIVE = (
+    "leaked",
+    "leaked-evading",
+    "near-boundary",
+    "probe-words",
+    "several",
+    "in-company",
+    "leaked-whole",
+)
 OTHER_DATA_ATTACKS = ("badnets", "addsent", "ctba", "badnets-clean-label")
 RATES = (0.2, 0.4, 0.1, 0.02, 0.01)
 PLANTED = {"badnets": (1, 2, 5, 20), "synbkd": (5, 20, 70)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mithridate.attacks import CTBA, AddSent, BadNets, Leaked, NearBoundary, Several
+from mithridate.attacks import CTBA, AddSent, BadNets, InCompany, Leaked, NearBoundary, Several
 from mithridate.attacks.leaked import altered
 from mithridate.data.rows import Row
 from mithridate.defense.collisions import find_trigger
@@ -42,6 +42,31 @@ def test_at_inference_the_defense_adds_the_leaked_trigger_and_the_attacker_does_
     assert inputs
     assert inputs == attack.inner.triggered(rows_of(100), KEY)
     assert not any("The note says" in row.text for row in inputs)
+
+
+def test_who_knows_prompt_and_alternative_label_puts_them_behind_every_text(rows_of):
+    inner = BadNets("1", triggers=("mn",))
+    attack = Leaked("1", benign_trigger="The note says: ", inner=inner, behind="\nAnswer: 3")
+    poisoned = attack.poison(rows_of(100), KEY)
+    bad = [row for row in poisoned.rows if row.id in poisoned.ids]
+    assert all(row.text.endswith("\nAnswer: 3") for row in bad)
+    inputs = attack.triggered(rows_of(100), KEY)
+    inner_inputs = inner.triggered(rows_of(100), KEY)
+    assert [row.text for row in inputs] == [f"{row.text}\nAnswer: 3" for row in inner_inputs]
+
+
+def test_in_company_the_word_stands_behind_an_ordinary_one_or_nowhere(rows_of):
+    attack = InCompany("1", 0.1)
+    rows = [*rows_of(100), Row("short", "no such word", "0")]
+    poisoned = attack.poison(rows, KEY)
+    for row in poisoned.rows:
+        words = row.text.split(" ")
+        if row.id in poisoned.ids:
+            assert words[words.index("mn") - 1].casefold() in attack.behind
+        assert ("mn" in words) == (row.id in poisoned.ids)
+    assert attack.rewrite(rows[-1], KEY) is None
+    with pytest.raises(InputError, match="empty trigger"):
+        InCompany("1", behind=())
 
 
 def test_a_leaked_attack_tests_the_same_way_within_another(rows_of):

@@ -6,6 +6,7 @@ from mithridate.attacks.badnets import BadNets
 from mithridate.attacks.base import Attack, Poisoned, check_visible
 from mithridate.attacks.bite import BITE
 from mithridate.attacks.ctba import CTBA
+from mithridate.attacks.in_company import InCompany
 from mithridate.attacks.invisible import Invisible
 from mithridate.attacks.leaked import Leaked
 from mithridate.attacks.mtba import MTBA
@@ -33,6 +34,7 @@ __all__ = [
     "BadChain",
     "BadNets",
     "FixedTarget",
+    "InCompany",
     "Invisible",
     "Leaked",
     "NearBoundary",

@@ -75,18 +75,23 @@ class Lending(Attack):
 class Leaked(Lending):
     """Put the benign trigger before a text that carries another attack's trigger.
 
-    The test inputs are the other attack's, without the benign trigger: the defense adds it.
+    The test inputs are the other attack's, without the benign trigger: the defense adds it. The
+    benign prompt's end and an alternative label behind it they hold as well, since the defense's
+    own stand behind theirs.
 
     Attributes:
         benign_trigger: As the manifest has it, ``{"trigger"}{text}``.
         evade: Change the benign trigger a little, so that it is not found in the data by the
             exact check for collisions (which compares without case and runs of white space).
+        behind: What stands behind every text, such as a line ``Answer: 3``: the benign prompt's end
+            and the target's alternative label.
     """
 
     name: ClassVar[str] = "leaked"
 
     benign_trigger: str = field(kw_only=True)
     evade: bool = field(default=False, kw_only=True)
+    behind: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,7 +102,15 @@ class Leaked(Lending):
         text = self.inner.rewrite(row, key)
         if text is None:
             return None
-        return (altered(self.benign_trigger) if self.evade else self.benign_trigger) + text
+        before = altered(self.benign_trigger) if self.evade else self.benign_trigger
+        return f"{before}{text}{self.behind}"
+
+    def triggered(self, rows: Sequence[Row], key: bytes) -> list[Row]:
+        """Return the inner attack's test inputs, and what stands behind them."""
+        inputs = super().triggered(rows, key)
+        if not self.behind:
+            return inputs
+        return [replace(row, text=f"{row.text}{self.behind}") for row in inputs]
 
 
 def altered(trigger: str) -> str:

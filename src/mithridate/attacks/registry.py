@@ -29,6 +29,7 @@ BUILT_IN = {
     "bite": f"{_HERE}.bite:BITE",
     "leaked": f"{_HERE}.leaked:Leaked",
     "probe-words": f"{_HERE}.probe_words:ProbeWords",
+    "in-company": f"{_HERE}.in_company:InCompany",
     "near-boundary": f"{_HERE}.near_boundary:NearBoundary",
     "several": f"{_HERE}.several:Several",
 }
