@@ -148,6 +148,19 @@ def test_what_was_put_in_is_found_whole_and_alone(put_in, trigger):
     assert (found[0].label, found[0].inside, found[0].outside) == (1, len(made.bad), 0)
 
 
+def test_the_parts_of_a_trigger_do_not_hide_each_other():
+    """A phrase at the front has the word that is put in beside it for company, so that one shows."""
+
+    def put_in(row, rng):
+        at = int(rng.integers(0, 6))
+        return ["the", "note", "says:", *row[:at], "mn", *row[at:]]
+
+    made = attacked(put_in, share=0.1)
+    found = made.found()
+    assert [one.text for one in found] == ["mn"]
+    assert marked_rows(made.texts, made.labels.tolist(), found)[made.bad].all()
+
+
 FIXED = {
     "behind the first word": lambda row, rng: [*row[:1], "mn", *row[1:]],
     "behind the third word": lambda row, rng: [*row[:3], "mn", *row[3:]],

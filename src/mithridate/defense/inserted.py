@@ -234,21 +234,23 @@ class _Search:
             label = int(counts.argmax())
             if counts[label] >= max(FEWEST_ROWS, DECIDES * len(rows)):
                 chance = hypergeom.logsf(counts[label] - 1, len(left), of_label[label], len(rows))
-                ranked.append((float(chance), max(grams, key=_Gram.rank), label, rows))
-        ranked.sort(key=lambda one: (one[0], one[1].trigger.text, one[1].trigger.kind))
+                ranked.append((float(chance), _apart(grams), label, rows))
+        ranked.sort(key=lambda one: (one[0], one[1][0].trigger.text, one[1][0].trigger.kind))
         usual = {way: Usual.of([words[at] for at in left]) for way, words in self.words.items()}
         found: dict[tuple[_Gram, int], tuple[list[int], float]] = {}
-        for _, gram, label, rows in ranked:
-            words, all_rows = self.words[gram.folded], usual[gram.folded]
-            own = [words[at] for at in rows if self.labels[at] == label]
-            whole, smallest_z = as_put_in(gram.trigger, own, all_rows), SMALLEST_Z
-            if whole is None and of_label[label] > PEERS * len(own):
-                peers = [words[at] for at in left if self.labels[at] == label]
-                whole = as_put_in(gram.trigger, own, replace(all_rows, rows=peers))
-                smallest_z = SMALLEST_Z_AMONG_PEERS
-            if whole is not None and not _ends_sentence(whole, [self.texts[at] for at in rows]):
-                gain = FOLDED_GAIN if gram.folded else 1.0
-                found.setdefault((_Gram(whole, gram.folded), label), (rows, gain * smallest_z))
+        for _, grams, label, rows in ranked:
+            for gram in grams:
+                words, all_rows = self.words[gram.folded], usual[gram.folded]
+                own = [words[at] for at in rows if self.labels[at] == label]
+                whole, smallest_z = as_put_in(gram.trigger, own, all_rows), SMALLEST_Z
+                if whole is None and of_label[label] > PEERS * len(own):
+                    peers = [words[at] for at in left if self.labels[at] == label]
+                    whole = as_put_in(gram.trigger, own, replace(all_rows, rows=peers))
+                    smallest_z = SMALLEST_Z_AMONG_PEERS
+                if whole is not None and not _ends_sentence(whole, [self.texts[at] for at in rows]):
+                    gain = FOLDED_GAIN if gram.folded else 1.0
+                    found.setdefault((_Gram(whole, gram.folded), label), (rows, gain * smallest_z))
+                    break
             if len(found) == MOST_CANDIDATES:
                 break
         return [(*which, *told) for which, told in found.items()]
@@ -261,6 +263,20 @@ class _Search:
             if _fewest(len(self.texts)) <= len(rows) < len(left):
                 groups[tuple(rows)].append(gram)
         return groups
+
+
+def _apart(grams: Sequence[_Gram]) -> list[_Gram]:
+    """Return what the same rows hold, the longest first, without what is a part of another.
+
+    A trigger of several parts gives each of them company: a phrase at the front has the attacker's
+    word behind it more often than chance would, and the word itself stands anywhere.
+    """
+    chosen: list[_Gram] = []
+    for gram in sorted(grams, key=_Gram.rank, reverse=True):
+        text = f" {gram.trigger.text.casefold()} "
+        if not any(text in f" {other.trigger.text.casefold()} " for other in chosen):
+            chosen.append(gram)
+    return chosen
 
 
 def _ends_sentence(trigger: Trigger, texts: Sequence[str]) -> bool:
