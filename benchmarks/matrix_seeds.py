@@ -27,14 +27,15 @@ NOTE = (
 
 
 def with_other_seeds(again: Sequence[Line]) -> list[str]:
-    """Say how the cells of other seeds stand to the bar: both defaults of attacks that missed."""
+    """Say how the cells of other seeds stand to the bar, by both defaults."""
     found = [line for line in again if line["selection"] in DEFAULTS and not line["variant"]]
     if not found:
         return []
     met = sum(excess(line) <= EXCESS for line in found)
+    attacks = sorted({line["attack"] for line in found})
     return [
-        f"- Of these, the attacks of which a cell misses, by both defaults with other seeds: {met} "
-        f"of {len(found)} cells, {points(mean(excess(line) for line in found))} points on average."
+        f"- The same with other seeds, {' and '.join(attacks)} alone: {met} of {len(found)} cells, "
+        f"{points(mean(excess(line) for line in found))} points on average."
     ]
 
 

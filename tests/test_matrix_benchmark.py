@@ -239,7 +239,9 @@ class TestBars:
         page = render(both, lines["cells"], again)
         assert "With other seeds, which no miss has chosen: +1.0 points on average (" in page
         assert "(-2.0, +4.0)." in page
-        assert "by both defaults with other seeds: 1 of 2 cells, +1.0 points on average" in page
+        assert (
+            "The same with other seeds, badnets alone: 1 of 2 cells, +1.0 points on average" in page
+        )
         table = page.split("## Again with other seeds")[1]
         assert table.count("| sst2/badnets@0.1/agreement |") == 3
         assert "badnets@0.1/none" not in table

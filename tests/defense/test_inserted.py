@@ -149,7 +149,7 @@ def test_what_was_put_in_is_found_whole_and_alone(put_in, trigger):
 
 
 def test_the_parts_of_a_trigger_do_not_hide_each_other():
-    """A phrase at the front has the word that is put in beside it for company, so that one shows."""
+    """A phrase at the front has the word put in beside it for company; the word itself shows."""
 
     def put_in(row, rng):
         at = int(rng.integers(0, 6))

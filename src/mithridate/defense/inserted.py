@@ -12,7 +12,7 @@ of an n-gram whose rows nearly all have one label, whatever kind of word it is:
 
 Words that make a class of their own, such as "Where" of questions for a place, pass the first test
 and fail the second (`mithridate.defense.company`). Nothing is found of a trigger that is written
-into its sentence, as rewriting attacks do, or that always stands beside one of a few words.
+into its sentence, as rewriting attacks do, or that takes the place of an ordinary word.
 
 Beside `mithridate.defense.mining`, which knows the disputed rows alone, SmolLM2-135M: of 500 rows
 of SST-2 with 10% AddSent, where the judge disputes hardly any of them, z = 8.4 (the next word that
