@@ -90,10 +90,11 @@ def test_an_audit_says_what_it_found_and_what_to_do_next(audited):
     assert 0 < report["truth"]["average_precision"] <= 1
     assert sum(report["confidence"]) == pytest.approx(1)
     suspects = [json.loads(line) for line in (output / "suspects.jsonl").read_text().splitlines()]
-    put_in = {t["text"] for t in report["triggers"] if t["inserted"]}
+    z = {(t["text"], t["label"]): (t["inserted"] * t["z"], t["z"]) for t in report["triggers"]}
 
     def rank(row):
-        return row["trigger"] not in put_in, row["label"] == row["judged"], -row["score"]
+        put_in, marks = z.get((row["trigger"], row["label"]), (0.0, 0.0))
+        return -put_in, -marks, row["label"] == row["judged"], -row["score"]
 
     assert suspects == sorted(suspects, key=rank)
     assert all(one["trigger"] or one["label"] != one["judged"] for one in suspects)

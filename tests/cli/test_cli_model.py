@@ -243,7 +243,7 @@ def test_evaluate_refuses_a_trigger_the_tokenizer_drops(
     words = ("--model", model, "--attack", "invisible", "--target", "1")
     result = cli("evaluate", defended[0], toy_sets / "test.jsonl", *words)
     assert result.exit_code == 2
-    assert "the tokenizer does not see the trigger of invisible" in result.stderr
+    assert "the model does not see the trigger of invisible" in result.stderr
 
 
 def test_evaluate_reads_triggered_rows(cli, defended, toy_sets, tmp_path):
