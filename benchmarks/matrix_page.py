@@ -22,6 +22,7 @@ from benchmarks.matrix_floors import floors_note, with_floors
 from benchmarks.matrix_seeds import (
     DEFAULTS,
     elsewhere,
+    is_default,
     measured_columns,
     seeds_table,
     with_other_seeds,
@@ -144,12 +145,7 @@ def render(
         parts.append("\n".join([f"## {title}\n\n{note}{HEAD}", *rows]))
         if each := backdoor_table([done[cell.name] for cell in chosen if cell.name in done]):
             parts.append(each)
-    of_defaults = [
-        done[cell.name]
-        for cell in cells
-        if cell.defense in DEFAULTS and not cell.variant and cell.name in done
-    ]
-    if table := boundary_table(of_defaults):
+    if table := boundary_table([line for _, line in _of_defaults(done, cells)]):
         parts.append(f"## The zero-ASR boundary, by the defaults\n\n{table}")
     if again:
         parts.append(seeds_table([*lines, *again]))
@@ -232,7 +228,7 @@ def _facts(lines: Sequence[Line], cells: Sequence[MatrixCell]) -> str:
 
 def _older_search(lines: Sequence[Line]) -> str:
     """Say which cells of the defaults chose S as they would today."""
-    chosen = [line for line in lines if line["selection"] in DEFAULTS and not line["variant"]]
+    chosen = [line for line in lines if is_default(line)]
     new = [
         line["cell"]
         for line in chosen
@@ -248,12 +244,19 @@ def _older_search(lines: Sequence[Line]) -> str:
     )
 
 
-def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Line]) -> str:
-    judged = [
+def _of_defaults(
+    done: dict[str, Line], cells: Sequence[MatrixCell]
+) -> list[tuple[MatrixCell, Line]]:
+    """Return the finished cells of the defaults as they are, in the order of the cells."""
+    return [
         (cell, done[cell.name])
         for cell in cells
         if cell.defense in DEFAULTS and cell.name in done and not cell.variant
     ]
+
+
+def _bars(done: dict[str, Line], cells: Sequence[MatrixCell], again: Sequence[Line]) -> str:
+    judged = _of_defaults(done, cells)
     tests = [(cell, line) for cell, line in judged if _is_test(cell, done)]
     inserted = [pair for pair in tests if pair[0].attack in INSERTED and pair[0].rate <= 0.1]
     rewriting = [

@@ -20,15 +20,21 @@ DEFAULTS = ("agreement", "anchored")
 NOTE = (
     "The draws of both sides and the order of training are others: the poisoned rows, S, the "
     "secrets, the test rows, and the reference model that gives the floor. Run again were the "
-    "attacks with inserted triggers up to 10% of which a cell misses above, by both defaults.\n\n"
+    "attacks with inserted triggers up to 10% of which a cell missed by the floor of its day, by "
+    "both defaults.\n\n"
     "| cell | seed | CA | ASR | floor | over floor | without it | poisoned in S |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 
 
+def is_default(line: Line) -> bool:
+    """Whether a finished cell is of one of the defaults as they are."""
+    return line["selection"] in DEFAULTS and not line["variant"]
+
+
 def with_other_seeds(again: Sequence[Line]) -> list[str]:
     """Say how the cells of other seeds stand to the bar, by both defaults."""
-    found = [line for line in again if line["selection"] in DEFAULTS and not line["variant"]]
+    found = [line for line in again if is_default(line)]
     if not found:
         return []
     met = sum(excess(line) <= EXCESS for line in found)
