@@ -108,16 +108,43 @@ def floors_of(
     """
     with locked(matrix.kept / f"{matrix.tag}-floors.lock"):
         attacked = {"dataset": cell.dataset, "attack": cell.attack, "poison_rate": cell.rate}
-        found = of_attack(read_floors(matrix.journal, matrix.settings), attacked)
+        known = read_floors(matrix.journal, matrix.settings)
+        found = of_attack(known, attacked)
         if found is None:
             started = time.monotonic()
-            measured = measured_floors(
-                matrix, material, experiment, {} if answers is None else answers
-            )
+            measured = floors_at_another_rate(matrix, cell, experiment, known)
+            if measured is None:
+                measured = measured_floors(
+                    matrix, material, experiment, {} if answers is None else answers
+                )
             found = {"settings": matrix.settings, **attacked, "backdoors": measured}
             found |= provenance(0.0, time.monotonic() - started)
             append_line(matrix.journal.with_name(FLOORS), found)
     return shares(found)
+
+
+def floors_at_another_rate(
+    matrix: Matrix, cell: MatrixCell, experiment: Experiment, floors: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]] | None:
+    """Return the floors of the same attack at another rate, if it triggers the same inputs.
+
+    Args:
+        matrix: The run.
+        cell: The cell.
+        experiment: Its data, attacked.
+        floors: Those that are known.
+    """
+
+    def inputs(experiment: Experiment) -> list[list[str]]:
+        return [[row.text for row in rows] for _, rows in backdoors(experiment)]
+
+    for floor in floors:
+        if (floor["dataset"], floor["attack"]) == (cell.dataset, cell.attack):
+            _, other = matrix.experiment(replace(cell, rate=floor["poison_rate"]))
+            if inputs(other) == inputs(experiment):
+                found: list[dict[str, Any]] = floor["backdoors"]
+                return found
+    return None
 
 
 def measured_floors(

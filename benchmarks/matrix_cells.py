@@ -340,6 +340,9 @@ ADAPTIVE = (
 )
 OTHER_DATA_ATTACKS = ("badnets", "addsent", "ctba", "badnets-clean-label")
 RATES = (0.2, 0.4, 0.1, 0.02, 0.01)
+OVERWHELMING = 0.2
+"""The rate at which rewriting attacks are run beside their usual one; OpenBackdoor's of SynBkd."""
+
 PLANTED = {"badnets": (1, 2, 5, 20), "synbkd": (5, 20, 70)}
 """Poisoned rows put into S on purpose; of BadNets' four, two already decide."""
 
@@ -397,6 +400,11 @@ def classification_cells() -> list[MatrixCell]:
     add("agnews", OTHER_DATA_ATTACKS[1:], *usual)
     rates("anchored")
     add("sst2", ADAPTIVE, "anchored")
+    cells += [
+        MatrixCell("sst2", attack, OVERWHELMING, defense)
+        for attack in REWRITING
+        for defense in usual
+    ]
     add("sst2", ADAPTIVE[:2], "random")  # what these attackers reach where nobody looks for them
     add("sst2", main, "random", "oracle")
     return list(dict.fromkeys(cells))

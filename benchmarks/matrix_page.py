@@ -115,7 +115,11 @@ def render(
         return "# Attacks by defenses: classification\n\nNo cell is finished.\n"
     sections: list[tuple[str, str, Callable[[MatrixCell], bool]]] = [
         ("SST-2: triggers that are inserted", "", lambda cell: _sst2(cell, INSERTED)),
-        ("SST-2: attacks that rewrite", "", lambda cell: _sst2(cell, REWRITING)),
+        (
+            "SST-2: attacks that rewrite",
+            "",
+            lambda cell: _main(cell, "sst2") and cell.attack in REWRITING,
+        ),
         ("SST-2: clean labels", "", lambda cell: _sst2(cell, CLEAN_LABEL)),
         ("SST-2: attackers who know the source", LEAKED_NOTE, lambda cell: _sst2(cell, ADAPTIVE)),
         (

@@ -28,9 +28,8 @@ from mithridate.data import default_model_folder, read_rows
 from mithridate.data.rows import Row
 from mithridate.defense.audit import audit
 from mithridate.defense.config import P2PConfig
+from mithridate.defense.disputes import judge_rows
 from mithridate.defense.inserted import inserted_triggers
-from mithridate.defense.judge import cross_fitted
-from mithridate.defense.mining import marked_rows
 from mithridate.defense.repoison import Example
 from mithridate.defense.secret import Secret
 from mithridate.inference.backbone import load_backbone
@@ -427,9 +426,8 @@ def measure_audit(arguments: argparse.Namespace, result: dict[str, Any]) -> None
         result["feature_seconds"] = time.perf_counter() - started
         ids, key = [row.id for row in rows], Secret.from_seed(0).derive("folds")
         inserted = inserted_triggers(texts, classes, states, given.task.n, ids, key)
-        suspects = marked_rows(texts, classes, inserted)
-        probabilities = cross_fitted(states, classes, ids, given.task.n, key, suspects)
-        found = audit(ids, texts, classes, probabilities, inserted=inserted)
+        judged = judge_rows(ids, texts, classes, states, given.task.n, key, inserted=inserted)
+        found = audit(ids, texts, classes, judged.probabilities, inserted=inserted)
         result["disputed"] = int(found.disputed.sum())
     result["seconds"] = time.perf_counter() - started
     result["peak_mb"] = peak_mb()

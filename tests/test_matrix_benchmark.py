@@ -80,6 +80,18 @@ def test_the_floors_of_an_attack_are_measured_once(ran):
     assert len(read_lines(results / FLOORS)) == 1
 
 
+def test_the_same_inputs_at_another_rate_need_no_reference_again(ran, tmp_path):
+    results, arguments = ran
+    (tmp_path / FLOORS).write_text((results / FLOORS).read_text())
+    other = ["--results", str(tmp_path), "--kept", str(tmp_path), "--only", "sst2/badnets@0.4/none"]
+    matrix.main([*arguments, *other])
+    first, second = read_lines(tmp_path / FLOORS)
+    assert second["poison_rate"] == 0.4
+    assert second["backdoors"] == first["backdoors"]
+    [cell] = read_lines(tmp_path / "classification.jsonl")  # and no reference
+    assert cell["floor"] == first["backdoors"][0]["floor"]
+
+
 def test_as_many_poisoned_rows_are_planted_in_s_as_are_asked_for(make_toy_rows):
     rows = make_toy_rows(80, 1)
     attack = BadNets("1", rate=0.2)

@@ -7,8 +7,9 @@ import pytest
 
 from mithridate.data.rows import Row
 from mithridate.defense.config import P2PConfig
+from mithridate.defense.disputes import suspects
 from mithridate.defense.mining import MinedTrigger, marked_rows, strong
-from mithridate.defense.prepare import prepare, suspects
+from mithridate.defense.prepare import prepare
 from mithridate.defense.secret import Secret
 from mithridate.defense.select import select_judged
 from mithridate.tasks.classification import ClassificationTask

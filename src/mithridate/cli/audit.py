@@ -138,8 +138,8 @@ def audit(
     given = _read(data, columns, options, output, overwrite=overwrite)
     require_model_extra()
     from mithridate.defense.audit import audit as library_audit
+    from mithridate.defense.disputes import judge_rows
     from mithridate.defense.inserted import inserted_triggers
-    from mithridate.defense.mining import marked_rows
 
     quiet_libraries()
     ids, texts = [row.id for row in given.rows], [row.text for row in given.rows]
@@ -149,8 +149,11 @@ def audit(
     inserted = inserted_triggers(
         texts, classes, features, given.task.n, ids, given.secret.derive("inserted")
     )
-    suspects = marked_rows(texts, classes, inserted)
-    probabilities, places = _judged(given, features, classes, suspects)
+    places = [at for at, row_id in enumerate(ids) if row_id in given.trusted]
+    key = given.secret.derive("folds")
+    probabilities = judge_rows(
+        ids, texts, classes, features, given.task.n, key, inserted=inserted, trusted=places
+    ).probabilities
     note("Looking for what marks the disputed rows ...")
     found = library_audit(ids, texts, classes, probabilities, inserted=inserted, trusted=places)
     picked = _picked(given, found, features, classes, options)
@@ -217,23 +220,6 @@ def _features(
     length = training_config("default", TrainingOptions(), options.max_length).max_length
     renderer = PromptRenderer(backbone.tokenizer, max_length=length, style=options.prompt_style)
     return feature_extractor(backbone, renderer)(texts), backbone.reference
-
-
-def _judged(
-    given: Given,
-    features: "npt.NDArray[np.float32]",
-    classes: list[int],
-    suspects: "npt.NDArray[np.bool_]",
-) -> "tuple[npt.NDArray[np.float32], list[int]]":
-    """Return the judge's class probabilities, and the places of the trusted rows."""
-    from mithridate.defense.judge import anchored, cross_fitted
-
-    ids = [row.id for row in given.rows]
-    if not given.trusted:
-        key = given.secret.derive("folds")
-        return cross_fitted(features, classes, ids, given.task.n, key, suspects), []
-    places = [at for at, row_id in enumerate(ids) if row_id in given.trusted]
-    return anchored(features, places, classes, given.task.n, ids), places
 
 
 def _picked(

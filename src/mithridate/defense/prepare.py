@@ -7,19 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.data.rows import Row
-from mithridate.defense import judge
 from mithridate.defense.collisions import draw_prefix, draw_trigger
-from mithridate.defense.config import Drop, P2PConfig
+from mithridate.defense.config import P2PConfig
 from mithridate.defense.counter import counter_examples
+from mithridate.defense.disputes import judge_rows, mostly
 from mithridate.defense.inserted import inserted_triggers
-from mithridate.defense.mining import (
-    MOST_OF_LABEL,
-    MinedTrigger,
-    Trigger,
-    marked_rows,
-    mine_triggers,
-    together,
-)
+from mithridate.defense.mining import MinedTrigger, Trigger
 from mithridate.defense.repoison import Example, benign_prompt, repoison
 from mithridate.defense.secret import Secret
 from mithridate.defense.select import (
@@ -50,16 +43,6 @@ class Findings:
 
 
 NOTHING_FOUND = Findings()
-
-RESEMBLING = 0.5
-"""A row is left out if a probe holds it rather for one of the disputed rows of its label than for
-any other. SST-2, 1,730 rows, 173 of them SynBkd's or StyleBkd's, agreement: of those outside S 36
-and 40 stay, and 72 and 52 clean rows go with the others; leaving out the disputed rows alone 74
-and 90 stay, and 85 and 72 go; at 0.3 12 and 11 stay, and 185 and 148 go."""
-
-EXCLUSIVE = 0.9
-"""A trigger that somebody put in stands in rows of its label; a word that is merely hard to judge
-stands in others as well, and without its rows the model would learn that it means another label."""
 
 
 @dataclass(frozen=True)
@@ -182,31 +165,28 @@ def choose(
         if config.inserted_triggers:
             key = secret.derive("inserted")
             inserted = inserted_triggers(texts, classes, states, task.n, ids, key)
-        explained = marked_rows(texts, classes, inserted)
-        probabilities = _judge(states, ids, classes, task, config, secret, judged_by, explained)
-        agrees = (probabilities.argmax(axis=1) == np.asarray(classes)) & ~explained
-        is_trusted = np.isin(np.arange(len(ids)), judged_by)
-        agrees |= is_trusted
-        mined = together(inserted, mine_triggers(texts, classes, agrees))
-        # A judge that took a few triggered rows for good ones has seen through the others.
-        marked = marked_rows(texts, classes, mined) & ~is_trusted
-        outside = frozenset(ids[at] for at in np.flatnonzero(marked))
-        like = judge.resemblance(states, classes, agrees, marked, ids, secret.derive("folds"))
+        key = secret.derive("folds")
+        found = judge_rows(
+            ids, texts, classes, states, task.n, key, inserted=inserted, trusted=judged_by
+        )
+        mined = found.mined
+        outside = frozenset(ids[at] for at in np.flatnonzero(found.marked))
         subset = select_judged(
             ids,
             classes,
-            probabilities,
+            found.probabilities,
             config.benign_ratio,
             selection=config.selection,
             trusted=judged_by,
             excluded=findings.excluded | outside,
-            resemblance=like,
+            resemblance=found.resemblance,
             draw_from=config.draw_from,
             key=secret.derive("subset"),
         )
-        out = suspects(texts, classes, mined, ~agrees, like > RESEMBLING, config.drop) & ~is_trusted
+        out = found.suspects(texts, classes, config.drop)
+        out[judged_by] = False
         dropped = frozenset(ids[at] for at in np.flatnonzero(out)) - subset.ids
-        doubtful = mostly_disputed(classes, ~agrees)
+        doubtful = mostly(classes, ~found.agrees)
     elif config.selection == "oracle":
         known = None if clean_ids is None else clean_ids - findings.excluded
         subset = choose_oracle(ids, config, secret, known)
@@ -216,44 +196,6 @@ def choose(
     inside = {label for row_id, label in zip(ids, classes, strict=True) if row_id in subset.ids}
     check_every_class(set(classes), inside, len(subset.ids), task)
     return Choice(subset, mined, dropped, doubtful)
-
-
-def mostly_disputed(classes: Sequence[int], disputed: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-    """Return the classes of which more than half of the rows are disputed, in order."""
-    labels = np.asarray(classes)
-    return tuple(
-        int(label)
-        for label in np.unique(labels)
-        if disputed[labels == label].mean() > MOST_OF_LABEL
-    )
-
-
-def suspects(
-    texts: Sequence[str],
-    classes: Sequence[int],
-    mined: Sequence[MinedTrigger],
-    disputed: npt.NDArray[np.bool_],
-    alike: npt.NDArray[np.bool_],
-    drop: Drop,
-) -> npt.NDArray[np.bool_]:
-    """Return which rows to leave out of D*, shape (rows,).
-
-    Args:
-        texts: The rows' inputs.
-        classes: Their labels, 0..n-1.
-        mined: What marks the disputed rows.
-        disputed: Shape (rows,): where the judge disagrees.
-        alike: Shape (rows,): which resemble the disputed rows of their label, unlike all others.
-        drop: See `P2PConfig`.
-    """
-    if drop == "nothing":
-        return np.zeros(len(texts), dtype=bool)
-    likely = marked_rows(texts, classes, mined, exclusive=EXCLUSIVE)
-    if drop in ("marked", "shared"):
-        out = likely | (marked_rows(texts, classes, mined) & disputed)
-        return out | alike if drop == "shared" else out
-    # Of a label that is disputed as a whole, as tiny ones are, the judge knows nothing.
-    return likely | (disputed & ~np.isin(classes, mostly_disputed(classes, disputed)))
 
 
 def carry_out(
@@ -333,23 +275,6 @@ def _before_judging(
     anchored = config.selection == "anchored"
     places = _trusted_places(ids, classes, task, trusted) if anchored else []
     return features(texts), places
-
-
-def _judge(
-    states: npt.NDArray[np.float32],
-    ids: list[str],
-    classes: list[int],
-    task: ClassificationTask,
-    config: P2PConfig,
-    secret: Secret,
-    judged_by: list[int],
-    suspects: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.float32]:
-    """Return the judge's class probabilities, shape (rows, n)."""
-    if config.selection == "agreement":
-        key = secret.derive("folds")
-        return judge.cross_fitted(states, classes, ids, task.n, key, suspects)
-    return judge.anchored(states, judged_by, classes, task.n, ids)
 
 
 def _trusted_places(
