@@ -303,11 +303,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "drop-nothing": {"inserted_triggers": False, "drop": "nothing"},
     "drop-marked": {"inserted_triggers": False, "drop": "marked"},
     "drop-disputed": {"inserted_triggers": False, "drop": "disputed"},
+    "judged-once": {},
+    "uncountered": {"counter_triggers": False},
+    "kept-in": {"drop": "nothing"},
 }
 """What a cell's re-poisoning changes of the default. ``shares-of-all`` changes no setting: it is
-the default before rows kept out of S ceased to count in their label's share; nor does `RERUN`. All
-other variants, those of the training too, were tried before triggers were looked for by where they
-stand; ``disputed-only`` is the default of then."""
+the default before rows kept out of S ceased to count in their label's share; nor does `RERUN`, nor
+``judged-once``, the default before rows were judged again (`mithridate.defense.disputes`).
+``uncountered`` and ``kept-in`` are the default of now but for one setting. All other variants,
+those of the training too, were tried before triggers were looked for by where they stand;
+``disputed-only`` is the default of then."""
 
 TRAINED: dict[str, dict[str, Any]] = {
     "last-stage": {"last_stage": True},
@@ -395,6 +400,11 @@ def classification_cells() -> list[MatrixCell]:
         for name in ("union", "drop-marked", "drop-disputed", *TRAINED)
     ]
     cells.append(MatrixCell("sst2", "stylebkd", 0.1, "agreement", "drop-marked"))
+    cells += [
+        MatrixCell("trec", "badnets", 0.05, "agreement", "uncountered"),
+        MatrixCell("sst2", "synbkd", 0.1, "agreement", "uncountered"),
+        MatrixCell("agnews", "badnets", 0.05, "agreement", "kept-in"),
+    ]
     add("sst2", main[4:], "anchored")
     add("trec", OTHER_DATA_ATTACKS[2:], *usual)
     add("agnews", OTHER_DATA_ATTACKS[1:], *usual)

@@ -78,10 +78,12 @@ LEAKED_NOTE = (
     "inference. Whether they plant a backdoor at all, P2P with a random S tells.\n\n"
 )
 VARIANT_NOTE = (
-    "All but `shares-of-all` and `rerun` were run before triggers were looked for by where they "
-    "stand; `disputed-only` is the default of then. `shares-of-all` cells were run when rows kept "
-    "out of S still counted in their label's share of it, and copies with counter-triggers came "
-    "from all of S alike. `rho-0.2` cells were run when a fifth of the rows was re-poisoned by "
+    "`uncountered` (no counter-triggers) and `kept-in` (no row left out of D*) are the default of "
+    "now but for that; `judged-once` cells are the default before rows were judged again without "
+    "those that resemble the disputed ones. All others but `shares-of-all` and `rerun` were run "
+    "before triggers were looked for by where they stand; `disputed-only` is the default of then. "
+    "`shares-of-all` cells were run when rows kept out of S still counted in their label's share "
+    "of it, and copies with counter-triggers came from all of S alike. `rho-0.2` cells were run when a fifth of the rows was re-poisoned by "
     "default, `no-resemblance` cells before S's order asked what resembles the disputed rows, "
     "`resemblance-everywhere` cells when it asked so of every label, and 100 trusted rows let all "
     "disputed rows be left out, `drop-disputed-alike` cells when those rows let the disputed ones "
