@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.commit import commit_of_code
 from benchmarks.matrix import KEPT, RESULTS
 from benchmarks.matrix_cells import (
     ATTACKS,
@@ -147,6 +148,7 @@ def measure(
                 ],
                 "command": shlex.join(["python", "-m", "benchmarks.selection", *sys.argv[1:]]),
                 "version": version("mithridate"),
+                "commit": commit_of_code(),
                 "date": datetime.now(UTC).date().isoformat(),
             }
         )

@@ -13,7 +13,7 @@ import argparse
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.commit import commit_of_code
 from benchmarks.generation_cells import ATTACKS, PUBLISHED, Material, Sizes
 from benchmarks.matrix import RESULTS
 from mithridate.bench.journal import append_line, read_lines
@@ -33,7 +34,8 @@ from mithridate.defense.association import associated_rows, associations, trigge
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.prepare_text import Likelihood, partners, prepare_text
 from mithridate.defense.secret import Secret
-from mithridate.inference.backbone import load_backbone
+from mithridate.inference.backbone import Backbone, load_backbone
+from mithridate.inference.likelihood import answer_log_probabilities
 from mithridate.tasks.matching import normalized
 from mithridate.tasks.prompt import PromptRenderer
 from mithridate.training.defend_text import frozen_likelihood
@@ -47,6 +49,7 @@ SCORED = {
     "pmi_sum": "PMI, other input, whole",
     "pmi_mean": "PMI, other input, per word",
     "pmi_nothing": "PMI, no input, per word",
+    "pmi_promptless": "PMI, no prompt, per token",
     "repetition": "repetition",
     "neighbours": "neighbours",
 }
@@ -80,8 +83,34 @@ def remembered(likelihood: Likelihood) -> Likelihood:
     return read
 
 
+Promptless = Callable[[Sequence[str]], tuple[Scores, Scores]]
+"""Answers to their log probabilities where nothing stands before them, and their tokens."""
+
+
+def promptless(backbone: Backbone, renderer: PromptRenderer) -> Promptless:
+    """Return what the frozen base model thinks of an answer behind nothing but a text's begin."""
+    tokenizer = renderer.tokenizer
+    begin = tokenizer.bos_token_id
+    if begin is None:
+        begin = tokenizer.eos_token_id
+
+    def read(answers: Sequence[str]) -> tuple[Scores, Scores]:
+        encoded = [ids[: renderer.longest_answer] for ids in renderer.answers(answers)]
+        pairs = [([begin], ids) for ids in encoded]
+        found = answer_log_probabilities(
+            backbone.model, pairs, tokenizer.pad_token_id, progress=False
+        )
+        return found, np.array([max(1, len(ids)) for ids in encoded], dtype=np.float64)
+
+    return read
+
+
 def suspicions(
-    rows: Sequence[Row], material: Material, likelihood: Likelihood, secret: Secret
+    rows: Sequence[Row],
+    material: Material,
+    likelihood: Likelihood,
+    alone: Promptless,
+    secret: Secret,
 ) -> dict[str, Scores]:
     """Return every judge's scores: the higher, the likelier poisoned."""
     texts, ids = [row.text for row in rows], [row.id for row in rows]
@@ -91,6 +120,7 @@ def suspicions(
     own = likelihood(texts, answers)
     other = likelihood([texts[at] for at in others], answers)
     nothing = likelihood([""] * len(rows), answers)
+    without, tokens = alone(answers)
     words = np.array([max(1, len(answer.split())) for answer in answers])
     repeated = Counter(normalized(answer) for answer in answers)
     return {
@@ -99,6 +129,7 @@ def suspicions(
         "pmi_sum": -(own - other),
         "pmi_mean": -(own - other) / words,
         "pmi_nothing": -(own - nothing) / words,
+        "pmi_promptless": -(own - without) / tokens,
         "repetition": np.array([float(repeated[normalized(answer)]) for answer in answers]),
         "neighbours": -neighbourhood(texts, answers),
     }
@@ -118,14 +149,16 @@ def neighbourhood(texts: Sequence[str], answers: Sequence[str]) -> Scores:
     return np.asarray(np.take_along_axis(alike, nearest, axis=1).mean(axis=1))
 
 
-def measure(material: Material, likelihood: Likelihood, count: int) -> dict[str, Any]:
+def measure(
+    material: Material, likelihood: Likelihood, alone: Promptless, count: int
+) -> dict[str, Any]:
     """Return the line of one attack on one data set."""
     from sklearn.metrics import roc_auc_score
 
     rows, bad = sampled(material, count)
     secret = Secret.from_seed(material.seed + 1)
     likelihood = remembered(likelihood)
-    scored = suspicions(rows, material, likelihood, secret)
+    scored = suspicions(rows, material, likelihood, alone, secret)
     half = len(rows) - int(bad.sum())
     record: dict[str, Any] = {}
     for name, scores in scored.items():
@@ -153,6 +186,7 @@ def measure(material: Material, likelihood: Likelihood, count: int) -> dict[str,
         "n_subset_poisoned": prepared.subset.poisoned(poisoned),
         "command": shlex.join(["python", "-m", "benchmarks.text_selection", *sys.argv[1:]]),
         "version": version("mithridate"),
+        "commit": commit_of_code(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
@@ -222,8 +256,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             backbone = load_backbone(arguments.model or str(default_model_folder()))
             renderer = PromptRenderer(backbone.tokenizer, max_length=320)
             likelihood = frozen_likelihood(backbone, renderer, quiet=True)
+            alone = promptless(backbone, renderer)
         material = Material(name, attack, arguments.data, Sizes(), arguments.seed)
-        append_line(journal, measure(material, likelihood, arguments.rows))
+        append_line(journal, measure(material, likelihood, alone, arguments.rows))
         print(f"{datetime.now().strftime('%H:%M:%S')} {name} {attack}: done", flush=True)
     page = arguments.results / "text_selection.md"
     write_text_atomic(page, render(read_lines(journal)))
