@@ -165,15 +165,17 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
     checked = max(line["n_trusted"] for line in lines)
     ratio = first["n_subset_wanted"] / first["n_train"]
     seeds = sorted({line["seed"] for line in lines})
-    drawn = ", ".join(map(str, seeds))
+    drawn = f"seed {seeds[0]} of attack, folds and S"
+    if len(seeds) > 1:
+        numbers = ", ".join(map(str, seeds))
+        drawn = f"seeds {numbers} of attack, folds and S, the counts in their order"
     head = (
         "# Poisoned rows in S\n\n"
         f"{first['model']}, {' to '.join(sizes)} training rows of each data set, {ratio:.0%} "
-        f"of them wanted in S; seeds {drawn} of attack, folds and S, in their order where there "
-        f"are several. *anchored*: {checked} checked rows drawn from every label alike; *picked*: "
-        "the judge learns from those of the rows that `audit --pick` hands out, as many, that a "
-        "person finds right (who recognizes all poison; *wrong*: what is found). Nothing is "
-        "trained here: what becomes of the model is in\n"
+        f"of them wanted in S; {drawn}. *anchored*: {checked} checked rows drawn from every label "
+        "alike. *picked*: as many that `audit --pick` hands out; the judge learns from those that "
+        "a person finds right, who knows poison when reading it (*wrong*: what is found). Nothing "
+        "is trained here: what becomes of the model is in\n"
         "[classification.md](classification.md).\n\n"
         f"{max(line['date'] for line in lines)}, by `{first['command']}`.\n\n"
     )
