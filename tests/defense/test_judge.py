@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mithridate.defense import judge
 from mithridate.defense.judge import _held_out, anchored, cross_fitted, resemblance
@@ -49,6 +51,26 @@ def test_a_rows_own_label_never_reaches_the_probe_that_judges_it(world):
         after = _held_out(features[:, 1], flipped, fold, everything, 2)
         assert (after[fold == fold[index]] == before[fold == fold[index]]).all()
         assert (after != before).any()
+
+
+def test_a_probe_is_fitted_by_one_thread_and_leaves_the_others_as_they_were(world, monkeypatch):
+    features, labels, _ = world
+    seen = []
+    fit = LogisticRegression.fit
+
+    def threads():
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    def noting(self, *given, **named):
+        seen.append(threads())
+        return fit(self, *given, **named)
+
+    monkeypatch.setattr(LogisticRegression, "fit", noting)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        _held_out(features[:, 1], labels, np.arange(160) % 5, np.ones(160, dtype=bool), 2)
+        assert threads() == before
+    assert seen == [{1}] * 5
 
 
 def test_rows_that_may_not_be_learned_from_are_judged_all_the_same(world):

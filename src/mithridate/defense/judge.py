@@ -298,6 +298,7 @@ def _probabilities(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     probabilities = np.zeros((len(test), n), dtype=np.float32)
     present = np.unique(classes)
@@ -306,7 +307,8 @@ def _probabilities(
         return probabilities
     scaler = StandardScaler()
     probe = LogisticRegression(C=STRENGTH / len(train), max_iter=300, tol=1e-3)
-    with warnings.catch_warnings():
+    # Products this small take four times as long where threads wait for each other.
+    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(scaler.fit_transform(train), classes, sample_weight=weights)
     for start in range(0, len(test), CHUNK_ROWS):
