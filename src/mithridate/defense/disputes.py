@@ -115,11 +115,13 @@ def judge_rows(
     left_out = explained
     found = judged(cross_fitted(features, classes, ids, n, key, left_out))
     for _ in range(AGAIN):
+        if not found.resemblance.any():
+            break
         more = found.suspects(texts, classes, "shared")
         # Of a label that is suspected as a whole too little would be left to learn from.
         more &= ~np.isin(labels, mostly(classes, more))
         more |= explained
-        if not found.resemblance.any() or (more == left_out).all():
+        if (more == left_out).all():
             break
         left_out = more
         found = judged(cross_fitted(features, classes, ids, n, key, left_out))
