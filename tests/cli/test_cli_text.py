@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mithridate.defense.manifest import DefenseManifest
 from mithridate.inference.answerer import Answerer, Protection
 
-TRAINING = ("--epochs", "1", "--max-length", "160", "--learning-rate", "4e-3")
+# After one pass, whether the model answers at all depends on the secrets, which are drawn anew.
+TRAINING = ("--epochs", "3", "--max-length", "160", "--learning-rate", "4e-3")
 
 
 def problem(text, answer):
@@ -223,6 +224,7 @@ def test_a_stop_string_ends_an_answer_and_is_no_part_of_it(folder, cli):
         return json.loads(result.stdout)["answers"][0]["answer"]
 
     whole = answer()
+    assert len(whole) > 1, "the model wrote nothing that could be stopped"
     stop = whole[len(whole) // 2 :][:2]
     assert answer("--stop", "~~~", "--stop", stop) == whole[: whole.index(stop)].strip() != whole
 
