@@ -353,11 +353,22 @@ def test_checked_rows_are_read_back(cli, write_rows, records, tmp_path):
     assert "3" in result.stderr.split("check.csv")[1].splitlines()[0]
 
 
+def test_defend_chooses_an_epoch_by_dev_rows(cli, write_rows, records, tiny_folder, tmp_path):
+    train = write_rows(tmp_path / "train.jsonl", records[0][:32])
+    dev = write_rows(tmp_path / "dev.jsonl", [*records[0][32:40], problem("no answer", "")])
+    words = ("--task", "math", "--model", tiny_folder, *TRAINING, "--selection", "random")
+    result = cli("defend", train, "-o", tmp_path / "out", *words, "--dev", dev, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["settings"]["training"]["best_epoch"] is True
+    assert "1 of 9 rows cannot be used" in result.stderr
+    assert "dev.jsonl" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--labels", "a,b"), "--labels has no part in math"),
-        (("--dev", "x.jsonl"), "--dev chooses an epoch by its accuracy"),
+        (("--dev", "x.jsonl"), "x.jsonl"),
         (("--text-column", "nothing"), "nothing"),
         (("--task", "summarization", "--answer-only"), "--answer-only is for --task math"),
     ],

@@ -224,7 +224,7 @@ def test_the_epoch_with_the_best_accuracy_on_dev_rows_is_kept(tiny, tmp_path):
 
     config = config_of(epochs=3, best_epoch=True)
     training = fine_tune(
-        tiny, samples_of(16), config, work_folder=tmp_path, accuracy=accuracy, quiet=True
+        tiny, samples_of(16), config, work_folder=tmp_path, quality=accuracy, quiet=True
     )
     assert len(adapters) == 3
     kept = adapter_of(training)

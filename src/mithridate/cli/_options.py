@@ -282,7 +282,8 @@ class TrainingOptions:
     dev: Annotated[
         Path | None,
         typer.Option(
-            help="Rows to choose the best epoch by, in the columns of DATA.",
+            help="Rows to choose the best epoch by, in the columns of DATA: by accuracy, or by how "
+            "likely text answers are.",
             rich_help_panel=_TRAINING,
         ),
     ] = None

@@ -11,11 +11,12 @@ from mithridate.cli._inputs import require_model_extra, training_config
 from mithridate.cli._options import DefenseOptions, LoadOptions, Preset, TrainingOptions
 from mithridate.cli._output import duration, note, print_facts, quiet_libraries, say, visible
 from mithridate.cli._resume import Run, fingerprint, resumable
-from mithridate.cli._text_inputs import TextInputs, read_text_inputs
+from mithridate.cli._text_inputs import TextInputs, read_text_inputs, read_text_rows
 from mithridate.errors import InputError
 from mithridate.training.distributed import check_launch, engine, from_main, process_count, together
 
 if TYPE_CHECKING:
+    from mithridate.data.rows import Row
     from mithridate.defense.prepare_text import PreparedText
     from mithridate.inference.backbone import Backbone
     from mithridate.training.config import TrainingConfig
@@ -35,6 +36,7 @@ class TextJob:
     Attributes:
         inputs: The data set and how it is re-poisoned.
         training: The settings of the fine-tuning.
+        dev: Rows to choose the best epoch by.
         prompt_style: How prompts are wrapped.
         quantization: How the frozen weights are packed.
         report_to: A logging integration of the Trainer.
@@ -42,6 +44,7 @@ class TextJob:
 
     inputs: TextInputs
     training: "TrainingConfig"
+    dev: "list[Row]"
     prompt_style: Any
     quantization: Any
     report_to: str
@@ -91,21 +94,16 @@ def _job(
     fine_tuning: TrainingOptions,
 ) -> TextJob:
     """Read and check all input."""
-    if fine_tuning.dev is not None:
-        raise InputError(
-            "--dev chooses an epoch by its accuracy, which texts have not",
-            mend="drop it: the last epoch is kept",
-        )
     training = training_config(preset, fine_tuning, defense.max_length)
-    if training.best_epoch:
-        note("The last epoch is kept: the best on --dev is known of labels alone.")
-    training = training.model_copy(update={"best_epoch": False})
     check_launch(
-        batch_size=training.batch_size, best_epoch=False, quantization=fine_tuning.quantization
+        batch_size=training.batch_size,
+        best_epoch=fine_tuning.dev is not None,
+        quantization=fine_tuning.quantization,
     )
     return TextJob(
         read_text_inputs(data, preset, columns, defense),
         training,
+        read_text_rows(str(fine_tuning.dev), columns)[0] if fine_tuning.dev is not None else [],
         defense.prompt_style,
         fine_tuning.quantization,
         fine_tuning.report_to,
@@ -134,6 +132,7 @@ def _fingerprint(job: TextJob, backbone: "Backbone") -> str:
             "trusted": sorted(inputs.trusted),
             "excluded": sorted(inputs.findings.excluded),
             "counter_triggers": [asdict(trigger) for trigger in inputs.findings.triggers],
+            "dev": dataset_fingerprint(job.dev).fingerprint,
             "secret": secret,
             "model": backbone.fingerprint,
             "precision": backbone.precision,
@@ -161,6 +160,7 @@ def _run(job: TextJob, backbone: "Backbone", run: Run, output: Path) -> dict[str
         work_folder=run.work,
         trusted=job.inputs.trusted,
         findings=job.inputs.findings,
+        dev=job.dev,
         prompt_style=job.prompt_style,
         checkpoints=True,
         report_to=job.report_to,

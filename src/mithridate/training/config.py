@@ -23,7 +23,8 @@ class TrainingConfig(BaseModel):
         epochs: Passes over D*.
         last_stage: In the last pass, the re-poisoned rows come after all others.
         max_length: Longest prompt in tokens; where answers are texts, prompt and answer together.
-        best_epoch: Keep the epoch with the best accuracy on the dev rows, where there are any.
+        best_epoch: Keep the epoch that is best on the dev rows, where there are any: by accuracy,
+            or, where answers are texts, by the log likelihood of theirs.
         gradient_checkpointing: Recompute activations in the backward pass to save memory. ``None``
             does so from a hidden size of 2,048 (about 1B parameters) on.
         seed: Seeds the order of batches, the adapter's start and dropout.

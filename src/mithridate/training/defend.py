@@ -239,7 +239,7 @@ def fit(
         tokenized.samples,
         config,
         work_folder=work_folder,
-        accuracy=dev_accuracy if dev else None,
+        quality=dev_accuracy if dev else None,
         quiet=quiet,
         **options,
     )

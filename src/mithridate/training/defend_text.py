@@ -31,7 +31,15 @@ from mithridate.inference.likelihood import answer_log_probabilities
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer, PromptStyle
 from mithridate.tasks.text import TextTask
 from mithridate.training.config import TrainingConfig
-from mithridate.training.distributed import from_main, start, together
+from mithridate.training.distributed import (
+    from_main,
+    is_main,
+    process_count,
+    process_index,
+    start,
+    summed,
+    together,
+)
 from mithridate.training.finetune import Training, fine_tune
 from mithridate.training.samples import tokenize_text
 
@@ -108,6 +116,7 @@ def fit_text(
     config: TrainingConfig,
     *,
     work_folder: Path,
+    dev: Sequence[Row] = (),
     prompt_style: PromptStyle = "plain",
     quiet: bool = False,
     **options: Any,
@@ -121,6 +130,8 @@ def fit_text(
         protection: The benign prompt and p; ``None`` trains an undefended model.
         config: The settings; ``max_length`` is of prompt and answer together.
         work_folder: For checkpoints.
+        dev: Rows to choose the best epoch by, for ``config.best_epoch``: that which finds their
+            answers likeliest, by the mean log p(answer | input) per token, in nats.
         prompt_style: How prompts are wrapped.
         quiet: Show no progress.
         options: Passed on to `fine_tune`.
@@ -135,12 +146,29 @@ def fit_text(
     behind = task.max_new_tokens + len(renderer.answers([prefix])[0])
     together(lambda: check_room(backbone.model, config.max_length, behind))
     tokenized = together(lambda: tokenize_text(examples, benign, prefix, renderer))
+
+    def answerer_of(model: Any) -> Answerer:
+        return Answerer(model, renderer, max_new_tokens=task.max_new_tokens, protection=protection)
+
+    def dev_log_likelihood(model: Any) -> float:
+        share = dev[process_index() :: process_count()]
+        found = answerer_of(model).log_likelihoods(
+            [row.text for row in share],
+            [row.answer or "" for row in share],
+            progress=not quiet and is_main(),
+        )
+        return summed(float(found.sum())) / len(dev)
+
     training = fine_tune(
-        backbone, tokenized.samples, config, work_folder=work_folder, quiet=quiet, **options
+        backbone,
+        tokenized.samples,
+        config,
+        work_folder=work_folder,
+        quality=dev_log_likelihood if dev else None,
+        quiet=quiet,
+        **options,
     )
-    answerer = Answerer(
-        training.model, renderer, max_new_tokens=task.max_new_tokens, protection=protection
-    )
+    answerer = answerer_of(training.model)
     seconds = time.monotonic() - started
     return FittedText(answerer, training, tokenized.cut, tokenized.cut_answers, seconds)
 
@@ -158,6 +186,7 @@ def defend_text(
     clean_ids: Set[str] | None = None,
     likelihood: Likelihood | None = None,
     findings: Findings = NOTHING_FOUND,
+    dev: Sequence[Row] = (),
     prompt_style: PromptStyle = "plain",
     quiet: bool = False,
     **options: Any,
@@ -176,6 +205,7 @@ def defend_text(
         clean_ids: For oracle selection, benchmarks only.
         likelihood: The judge's eyes; by default the base model's (`frozen_likelihood`).
         findings: Rows to keep out of S, and triggers to counter.
+        dev: Rows to choose the best epoch by; see `fit_text`.
         prompt_style: How prompts are wrapped.
         quiet: Show no progress.
         options: Passed on to `fine_tune`.
@@ -222,6 +252,7 @@ def defend_text(
         protection,
         training,
         work_folder=work_folder,
+        dev=dev,
         prompt_style=prompt_style,
         quiet=quiet,
         **options,

@@ -60,7 +60,7 @@ def fine_tune(
     config: TrainingConfig,
     *,
     work_folder: Path,
-    accuracy: Callable[[Any], float] | None = None,
+    quality: Callable[[Any], float] | None = None,
     checkpoints: bool = False,
     quiet: bool = False,
     report_to: str = "none",
@@ -72,7 +72,8 @@ def fine_tune(
         samples: Tokenized examples, in any order.
         config: The settings.
         work_folder: Where checkpoints go. A checkpoint found there is resumed from.
-        accuracy: Maps the model to its accuracy on dev rows, for ``config.best_epoch``.
+        quality: Maps the model to how good it is on dev rows (accuracy, or log likelihood), for
+            ``config.best_epoch``; more is better.
         checkpoints: Save one after every epoch.
         quiet: Show no progress bar.
         report_to: A logging integration of the Trainer.
@@ -82,7 +83,7 @@ def fine_tune(
             is longer than its context, the work folder holds a checkpoint of other rows, settings
             or another base model, or accelerate was told to launch what cannot be done.
     """
-    measured = accuracy if config.best_epoch else None
+    measured = quality if config.best_epoch else None
     together(
         lambda: check_launch(
             batch_size=config.batch_size,
@@ -115,7 +116,7 @@ def fine_tune(
         data_collator=AnswerCollator(backbone.tokenizer.pad_token_id, packing, model.dtype),
         processing_class=backbone.tokenizer,
         callbacks=[TrainingBar(quiet)],
-        accuracy=measured,
+        quality=measured,
         last=_last(samples) if config.last_stage else (),
     )
     trainer.remove_callback(PrinterCallback)
@@ -251,7 +252,7 @@ def _arguments(
         save_total_limit=2,
         eval_strategy="epoch" if best_epoch else "no",
         load_best_model_at_end=best_epoch,
-        metric_for_best_model="eval_accuracy" if best_epoch else None,
+        metric_for_best_model="eval_quality" if best_epoch else None,
         greater_is_better=True if best_epoch else None,
         disable_tqdm=True,
         report_to=report_to,

@@ -99,19 +99,19 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
     Everything else is the Trainer's: accelerate, checkpoints, resume, integrations.
 
     Args:
-        accuracy: Maps the model to its accuracy on dev rows; what `evaluate` reports.
+        quality: Maps the model to how good it is on dev rows; what `evaluate` reports.
         last: Indices of the rows that come last in the last epoch.
     """
 
     def __init__(
         self,
         *args: Any,
-        accuracy: Callable[[Any], float] | None = None,
+        quality: Callable[[Any], float] | None = None,
         last: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.accuracy = accuracy
+        self.quality = quality
         self.last = last
         # We divide by the number of answer tokens in the whole step, so the Trainer must not
         # divide by the number of accumulation steps once more.
@@ -164,10 +164,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Measure the accuracy on the dev rows, by which the best epoch is chosen."""
-        if self.accuracy is None:
-            raise RuntimeError("this trainer was given no accuracy to evaluate")
-        metrics = {"eval_accuracy": self.accuracy(self.accelerator.unwrap_model(self.model))}
+        """Measure the quality on the dev rows, by which the best epoch is chosen."""
+        if self.quality is None:
+            raise RuntimeError("this trainer was given no quality to evaluate")
+        metrics = {"eval_quality": self.quality(self.accelerator.unwrap_model(self.model))}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
