@@ -88,10 +88,10 @@ def reference_model(
         outcome = experiment.run("reference", quiet=True)
         reference = GenerationCell(cell.dataset, cell.attack, "none")
         record = line(matrix, reference, material, outcome, None, reference=True)
-        return outcome.answerer.model, record
+        return outcome.model, record
 
     model, renderer = matrix.reference(cell.dataset, train)
-    return Answerer(model, renderer, max_new_tokens=material.task.max_new_tokens)
+    return Answerer.local(model, renderer, max_new_tokens=material.task.max_new_tokens)
 
 
 def line(

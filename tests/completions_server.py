@@ -82,7 +82,7 @@ class CompletionsServer(ThreadingHTTPServer):
         choices, tokens = [], 0
         for index, prompt in enumerate(prompts):
             ids = self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
-            if len(ids) >= self.context:
+            if len(ids) + asked.get("max_tokens", 16) > self.context:
                 message = f"This model's maximum context length is {self.context} tokens. However"
                 return 400, _fault(message, "BadRequestError", "input_tokens")
             if max(ids) >= len(self.tokenizer):
@@ -103,6 +103,7 @@ class CompletionsServer(ThreadingHTTPServer):
             logits = self.model(input_ids=torch.tensor([ids])).logits[0].float()
         steps = torch.log_softmax(logits, dim=-1)
         made = int(steps[-1].argmax())
+        text, written, reason = self._write(ids, asked)
         named = asked.get("return_tokens_as_token_ids", False)
 
         def name(token):
@@ -127,14 +128,30 @@ class CompletionsServer(ThreadingHTTPServer):
         ids_too = asked.get("return_token_ids") and not self.faults.no_ids
         return {
             "index": index,
-            "text": self.tokenizer.decode([made]),
+            "text": text,
             "logprobs": logprobs if asked.get("logprobs") is not None else None,
-            **{"finish_reason": "length", "stop_reason": None},
-            "token_ids": [made] if ids_too else None,
+            **{"finish_reason": reason, "stop_reason": None},
+            "token_ids": written if ids_too else None,
             "prompt_logprobs": None,
             "prompt_token_ids": [t + self.faults.shift for t in ids] if ids_too else None,
             "routed_experts": None,
         }
+
+    def _write(self, ids, asked):
+        """Return the text, its token ids and why it ends: greedy, one token at a time."""
+        written, stops = [], asked.get("stop") or []
+        while len(written) < asked.get("max_tokens", 16):
+            with torch.inference_mode():
+                logits = self.model(input_ids=torch.tensor([[*ids, *written]])).logits[0, -1]
+            token = int(logits.argmax())
+            if token == self.tokenizer.eos_token_id and not asked.get("ignore_eos"):
+                return self.tokenizer.decode(written), written, "stop"
+            written.append(token)
+            text = self.tokenizer.decode(written)
+            found = [text.find(stop) for stop in stops if stop in text]
+            if found:
+                return text[: min(found)], written, "stop"
+        return self.tokenizer.decode(written), written, "length"
 
 
 def _fault(message, kind, param):

@@ -20,7 +20,7 @@ PROTECTION = Protection(
 @pytest.fixture(params=[None, PROTECTION], ids=["undefended", "defended"])
 def answerer(tiny_shared, request):
     renderer = PromptRenderer(tiny_shared.tokenizer, max_length=96)
-    return Answerer(tiny_shared.model, renderer, max_new_tokens=4, protection=request.param)
+    return Answerer.local(tiny_shared.model, renderer, max_new_tokens=4, protection=request.param)
 
 
 def test_a_likelihood_is_the_mean_over_the_answers_own_tokens(answerer):
@@ -31,14 +31,14 @@ def test_a_likelihood_is_the_mean_over_the_answers_own_tokens(answerer):
     lengths = np.array([len(ids) for ids in own])
     assert len(set(lengths)) > 1
     pairs = [([*prompt, *prefix], ids) for prompt, ids in zip(prompts, own, strict=True)]
-    assert found == pytest.approx(by_hand(answerer.model, pairs) / lengths, abs=1e-4)
+    assert found == pytest.approx(by_hand(answerer.writer.model, pairs) / lengths, abs=1e-4)
 
 
 def test_suspicion_is_how_unlikely_the_prefix_is_after_the_input(answerer):
     found = answerer.answer(TEXTS, suspicion=True, progress=False).suspicion
     prefix = answerer.prefix_ids
     prompts = answerer.renderer.render(TEXTS, answerer.prompt).ids
-    expected = -by_hand(answerer.model, [(prompt, prefix) for prompt in prompts])
+    expected = -by_hand(answerer.writer.model, [(prompt, prefix) for prompt in prompts])
     assert found == pytest.approx(expected, abs=1e-4)
     assert not answerer.answer(TEXTS, progress=False).suspicion.any()
 

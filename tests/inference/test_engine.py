@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from mithridate.inference.defended import DefendedModel
 from mithridate.inference.engine import EngineScorer, connect, echo_questions, node_questions
 from mithridate.inference.engine_client import Engine, EngineClient
 from mithridate.inference.scorer import Scorer
+from mithridate.inference.served import Served
 from mithridate.inference.trie import LabelTrie
 from mithridate.tasks.classification import default_label_words
 
@@ -85,7 +87,7 @@ def test_greedy_is_the_answer_the_model_gives(server, tiny_shared, protocol):
     answer = made[0, len(prompts[0]) :].tolist()
     trie = LabelTrie([(5,), answer], tiny_shared.tokenizer.eos_token_id)
     engine = Engine(server.url, "defended", protocol)
-    scorer = EngineScorer(EngineClient(engine), engine, "defended", trie)
+    scorer = EngineScorer(Served(EngineClient(engine), engine, "defended"), trie)
     assert scorer.score(prompts[:1], progress=False).greedy.tolist() == [1]
 
 
@@ -153,14 +155,14 @@ def test_what_vllm_answered_is_read_as_it_meant():
     recorded = json.loads((RECORDED / "chosen.json").read_text())
     trie = LabelTrie([(32,), (33,), (34,), (35,)], 2)
     engine = Engine("http://recorded/v1")
-    scorer = EngineScorer(Replayed(recorded["response"]), engine, "defended", trie)
+    scorer = EngineScorer(Served(Replayed(recorded["response"]), engine, "defended"), trie)
     found = scorer.score(recorded["request"]["prompt"], progress=False)
     assert found.log_probabilities[0] == pytest.approx([-0.997, -0.747, -2.247, -3.497], abs=1e-3)
     assert found.greedy.tolist() == [1, 1]
     recorded = json.loads((RECORDED / "echoed.json").read_text())
     trie = LabelTrie([(198, 34)], 2)
     engine = Engine("http://recorded/v1", protocol="openai")
-    scorer = EngineScorer(Replayed(recorded["response"]), engine, "defended", trie)
+    scorer = EngineScorer(Served(Replayed(recorded["response"]), engine, "defended"), trie)
     found = scorer.score([[260, 5345]], progress=False)
     assert found.log_probabilities[0, 0] == pytest.approx(-9.617105 - 4.138767, abs=1e-5)
     assert found.greedy.tolist() == [-1]
@@ -219,7 +221,7 @@ def test_a_server_that_is_not_there_is_named(tiny_shared):
 
 def test_a_slow_server_is_not_waited_for(server, tiny_shared):
     scorer = reach(server, tiny_shared, timeout=30.0)
-    scorer.client.timeout = 0.2
+    scorer.served.client.timeout = 0.2
     server.faults.delay = 1.0
     prompts = tiny_shared.tokenizer(PROMPTS)["input_ids"]
     refusal(lambda: scorer.score(prompts, progress=False), EngineError, "--engine-timeout|0.2 sec")
@@ -243,7 +245,7 @@ def test_a_wrong_key_is_said_and_not_shown(serve, tiny_shared, key, says):
 
 def test_the_right_key_is_sent_and_never_shown(serve, tiny_shared):
     server = serve(tiny_shared.model, tiny_shared.tokenizer, key=KEY)
-    assert KEY not in repr(reach(server, tiny_shared, key=KEY).engine)
+    assert KEY not in repr(reach(server, tiny_shared, key=KEY).served.engine)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,9 @@ def test_a_prompt_longer_than_the_context_is_refused(server, tiny_shared):
     scorer = reach(server, tiny_shared)
     long = [[5] * 300]
     refusal(lambda: scorer.score(long, progress=False), InputError, "301 tokens.* 256")
-    scorer.context = None  # a server that does not say: its own refusal is read
+    scorer.served = replace(
+        scorer.served, context=None
+    )  # a server that does not say: its own refusal is read
     refusal(lambda: scorer.score(long, progress=False), EngineError, "longer than the server")
 
 

@@ -43,7 +43,9 @@ def renderer_of(backbone, max_length=96):
 
 @pytest.mark.parametrize("protection", [None, PROTECTION])
 def test_an_input_is_cut_so_that_its_answer_fits_into_the_context(short, protection):
-    answerer = Answerer(short.model, renderer_of(short), max_new_tokens=8, protection=protection)
+    answerer = Answerer.local(
+        short.model, renderer_of(short), max_new_tokens=8, protection=protection
+    )
     answers = answerer.answer([LONG, "short"], suspicion=True, progress=False)
     assert answers.cut_inputs == 1
     assert np.isfinite(answerer.log_likelihoods([LONG], [LONG], progress=False)).all()
@@ -84,6 +86,8 @@ def test_answers_that_leave_no_room_to_the_input_are_refused_before_training(
             work_folder=tmp_path,
             quiet=True,
         )
-    answerer = Answerer(short.model, renderer_of(short), max_new_tokens=40, protection=protection)
+    answerer = Answerer.local(
+        short.model, renderer_of(short), max_new_tokens=40, protection=protection
+    )
     behind = 40 + len(answerer.prefix_ids)
     assert answerer.longest_input == 96 - behind

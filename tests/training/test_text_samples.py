@@ -15,7 +15,8 @@ from mithridate.defense.text import (
 )
 from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer, Protection
-from mithridate.inference.generate import Generated, Generator
+from mithridate.inference.generate import Generator
+from mithridate.inference.writer import Generated
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer
 from mithridate.training.samples import tokenize_text
 
@@ -45,10 +46,10 @@ def test_training_and_answering_feed_the_same_tokens(style, make_tiny_model, loa
         return generate(self, prompts, prefill=prefill, progress=progress)
 
     monkeypatch.setattr(Generator, "generate", watched)
-    defended = Answerer(
+    defended = Answerer.local(
         backbone.model, renderer, max_new_tokens=2, protection=Protection(BENIGN, PREFIX)
     )
-    undefended = Answerer(backbone.model, renderer, max_new_tokens=2)
+    undefended = Answerer.local(backbone.model, renderer, max_new_tokens=2)
     for example, sample in zip(EXAMPLES, samples, strict=True):
         fed.clear()
         answerer = defended if example.repoisoned else undefended
@@ -115,7 +116,7 @@ def test_a_prompt_that_does_not_fit_beside_its_answer_is_refused(tiny_shared):
 
 
 def test_no_answer_shows_a_secret_that_the_model_writes_itself(tiny_shared, monkeypatch):
-    answerer = Answerer(
+    answerer = Answerer.local(
         tiny_shared.model,
         renderer_of(tiny_shared),
         max_new_tokens=2,

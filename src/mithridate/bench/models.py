@@ -201,7 +201,7 @@ class TextModel(TrainedModel):
 
     def answer(self, texts: Sequence[str]) -> list[str]:
         """Return the answer to every input."""
-        answerer = Answerer(self.module, self.renderer, max_new_tokens=self.max_new_tokens)
+        answerer = Answerer.local(self.module, self.renderer, max_new_tokens=self.max_new_tokens)
         return answerer.answer(texts, progress=False).texts
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:

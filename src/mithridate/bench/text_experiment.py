@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mithridate.attacks.base import Poisoned
 from mithridate.data.rows import Row
@@ -30,7 +30,8 @@ class TextOutcome:
     """What came of a way to train.
 
     Attributes:
-        answerer: The trained model.
+        model: The trained model.
+        answerer: The same, ready to answer.
         evaluation: Utility, ASR and the rest.
         flagged_clean: Clean inputs to which the model, left to itself, does not begin with p;
             ``None`` without a defense.
@@ -43,6 +44,7 @@ class TextOutcome:
         train_seconds: Loading, choice of S and training.
     """
 
+    model: Any
     answerer: Answerer
     evaluation: TextEvaluation
     flagged_clean: int | None
@@ -156,6 +158,7 @@ class TextExperiment:
             texts = ["" if flagged else text for text, flagged in kept]
             refused = success_rate(self.rule, texts, self.triggered)
         return TextOutcome(
+            fitted.training.model,
             fitted.answerer,
             evaluation,
             clean_flags,

@@ -13,6 +13,7 @@ from mithridate.errors import InputError
 
 if TYPE_CHECKING:
     from mithridate.inference.defended import DefendedModel
+    from mithridate.inference.engine_client import Engine
 
 _ENGINE = "Engine"
 
@@ -54,7 +55,7 @@ class EngineOptions:
         """Return what a result says of the engine."""
         return {"engine": self.engine, "engine_model": self.engine_model}
 
-    def named(self, model: str) -> "EngineOptions":
+    def named(self, model: str | None) -> "EngineOptions":
         """Return the same server's options for another model."""
         return replace(self, engine_model=model)
 
@@ -89,20 +90,27 @@ def open_model(
     """Return a defended model: loaded here, or reached on its server."""
     from mithridate.inference.defended import DefendedModel
 
-    if options.engine == "local" or options.engine_url is None:
+    engine = engine_of(options)
+    if engine is None:
         return DefendedModel.load(
             folder, model=model, precision=load.precision, trust_remote_code=load.trust_remote_code
         )
+    return DefendedModel.connect(
+        folder, engine, model=model, trust_remote_code=load.trust_remote_code
+    )
+
+
+def engine_of(options: EngineOptions) -> "Engine | None":
+    """Return the server that the options name; ``None`` for this process."""
     from mithridate.inference.engine_client import KEY_VARIABLE, Engine
 
-    engine = Engine(
+    if options.engine == "local" or options.engine_url is None:
+        return None
+    return Engine(
         url=options.engine_url,
         model=options.engine_model,
         protocol=options.engine,
         key=os.environ.get(KEY_VARIABLE),
         timeout=options.engine_timeout,
         concurrency=options.engine_concurrency,
-    )
-    return DefendedModel.connect(
-        folder, engine, model=model, trust_remote_code=load.trust_remote_code
     )

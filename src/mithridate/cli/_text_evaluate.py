@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mithridate.cli._engine import EngineOptions, check_engine
+from mithridate.cli._engine import EngineOptions, check_engine, engine_of
 from mithridate.cli._inputs import require_generation_extra
 from mithridate.cli._options import LoadOptions
 from mithridate.cli._output import note, percent, print_facts, print_table, quiet_libraries
@@ -58,21 +58,25 @@ def load_answerer(
     engine: EngineOptions,
     stop: list[str] | None,
 ) -> "DefendedAnswerer":
-    """Load a defended model whose answers are text, which the strings of ``stop`` end.
+    """Load, or reach, a defended model whose answers are text, which the strings of ``stop`` end.
 
     Raises:
-        InputError: It is to run on a server, or cannot be loaded.
+        InputError: It cannot be loaded, or its server serves no such model.
+        EngineError: Its server cannot be used.
     """
-    if engine.engine != "local":
-        raise InputError(
-            "texts are generated here, not by a server",
-            where="--engine",
-            mend="drop it; a server can be given the prompts of `repoison`",
-        )
     check_engine(engine, load)
     quiet_libraries()
     from mithridate.inference.defended_text import DefendedAnswerer
 
+    server = engine_of(engine)
+    if server is not None:
+        return DefendedAnswerer.connect(
+            folder,
+            server,
+            model=model,
+            trust_remote_code=load.trust_remote_code,
+            stop=stop or (),
+        )
     return DefendedAnswerer.load(
         folder,
         model=model,
@@ -113,7 +117,7 @@ def evaluate_texts(
     if tried.target is not None:
         check_target_fits(tried.target, own.renderer, own.max_new_tokens)
     check_trigger_is_seen(tried.attack, clean, own.reads)
-    floor = _floor(attack, tried, load, manifest.task, prefix.stop)
+    floor = _floor(attack, tried, load, manifest.task, prefix.stop, engine)
     measured = evaluate_text(
         defended.answerer,
         task,
@@ -128,6 +132,7 @@ def evaluate_texts(
     result["keywords"] = _keyword_rates(measured, clean, tried)
     result["prefix"], result["policy"] = prefix.mode, prefix.on_flag
     result["skipped"] = len(skipped)
+    result |= engine.facts()
     result["gates_failed"] = _failures(measured, gates)
     return result, measured
 
@@ -189,6 +194,7 @@ def _floor(
     load: LoadOptions,
     task: str,
     stop: list[str] | None,
+    engine: EngineOptions,
 ) -> "Share | None":
     """Return the rate at which a model that never saw the poison gives the target.
 
@@ -200,7 +206,11 @@ def _floor(
 
     if attack.reference is None or tried.rule is None or tried.target is None:
         return None
-    reference = load_answerer(attack.reference, attack.reference_model, load, EngineOptions(), stop)
+    # The floor is the same wherever the reference runs; only one that is served can run there.
+    served = engine.engine != "local" and attack.reference_model is not None
+    place = engine.named(attack.reference_model) if served else EngineOptions()
+    model = None if served else attack.reference_model
+    reference = load_answerer(attack.reference, model, load, place, stop)
     if reference.manifest.task != task:
         raise InputError(
             f"the reference model was trained for {reference.manifest.task}, not for {task}",

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from mithridate.defense.withheld import without
-from mithridate.inference.backbone import room_to_leave
-from mithridate.inference.generate import Generated, Generator
-from mithridate.inference.likelihood import answer_log_probabilities
+from mithridate.inference.writer import Writer
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, Prompt, PromptRenderer, RenderedPrompts
 
 PrefixMode = Literal["prefill", "check"]
@@ -61,7 +59,7 @@ class Answerer:
     """Answer inputs with a fine-tuned causal language model.
 
     Args:
-        model: The model, with its adapter.
+        writer: The model, here or on a server.
         renderer: The renderer it was trained with.
         max_new_tokens: How long an answer may become.
         protection: The benign prompt and p of a defended model; ``None`` for an undefended one.
@@ -70,18 +68,31 @@ class Answerer:
 
     def __init__(
         self,
-        model: Any,
+        writer: Writer,
         renderer: PromptRenderer,
         *,
         max_new_tokens: int,
         protection: Protection | None = None,
         stop: Sequence[str] = (),
     ) -> None:
-        self.model = model
+        self.writer = writer
         self.renderer = renderer
         self.max_new_tokens = max_new_tokens
         self.protection = protection
         self.stop = tuple(stop)
+
+    @classmethod
+    def local(cls, model: Any, renderer: PromptRenderer, **settings: Any) -> Self:
+        """Return an answerer whose model, with its adapter, is in this process.
+
+        Args:
+            model: The model.
+            renderer: The renderer it was trained with.
+            settings: The answerer's own.
+        """
+        from mithridate.inference.local_writer import LocalWriter
+
+        return cls(LocalWriter(model, renderer.tokenizer), renderer, **settings)
 
     @property
     def prompt(self) -> Prompt:
@@ -125,13 +136,20 @@ class Answerer:
         cut = 0
         for chosen, prefill in ((~refused & ~free, prefix), (free, [])):
             places = np.flatnonzero(chosen).tolist()
-            made = self._generate([rendered.ids[at] for at in places], prefill, progress)
+            made = self.writer.generate(
+                [rendered.ids[at] for at in places],
+                max_new_tokens=self.max_new_tokens,
+                prefill=prefill,
+                stop=self.stop,
+                progress=progress,
+            )
             cut += sum(made.cut)
             for at, text in zip(places, made.texts, strict=True):
                 outputs[at] = self._shown(text)
         nats = np.zeros(len(texts))
         if prefix and suspicion:
-            nats = -self._log_probabilities([(ids, prefix) for ids in rendered.ids], progress)
+            pairs = [(ids, prefix) for ids in rendered.ids]
+            nats = -self.writer.log_probabilities(pairs, progress=progress)
         return Answers(outputs, nats, flagged, refused, len(rendered.cut), cut)
 
     def log_likelihoods(
@@ -146,18 +164,14 @@ class Answerer:
         longest = self.renderer.longest_answer
         wanted = [ids[:longest] for ids in self.renderer.answers(answers)]
         rendered = self._rendered(texts, len(prefix) + max(map(len, wanted), default=0))
-        total = self._log_probabilities(
-            [([*ids, *prefix], own) for ids, own in zip(rendered.ids, wanted, strict=True)],
-            progress,
-        )
+        pairs = [([*ids, *prefix], own) for ids, own in zip(rendered.ids, wanted, strict=True)]
+        total = self.writer.log_probabilities(pairs, progress=progress)
         return np.asarray(total / np.array([max(1, len(own)) for own in wanted]))
 
     @property
     def longest_input(self) -> int:
         """The longest prompt, in tokens, that leaves an answer its room in the model's context."""
-        behind = len(self.prefix_ids) + self.max_new_tokens
-        most = self.renderer.max_length
-        return most - room_to_leave(self.model, most, behind)
+        return self.renderer.max_length - self._room(len(self.prefix_ids) + self.max_new_tokens)
 
     def reads(self, text: str) -> list[int]:
         """Return the token ids that the model reads of an input, its prompt around it."""
@@ -165,8 +179,12 @@ class Answerer:
 
     def _rendered(self, texts: Sequence[str], behind: int) -> RenderedPrompts:
         """Render inputs so that so many tokens fit behind them into the model's context."""
-        room = room_to_leave(self.model, self.renderer.max_length, behind)
-        return self.renderer.render(texts, self.prompt, reserve=room)
+        return self.renderer.render(texts, self.prompt, reserve=self._room(behind))
+
+    def _room(self, behind: int) -> int:
+        """Return how far below its longest a prompt must end, so that all fits the context."""
+        context = self.writer.context
+        return 0 if context is None else max(0, self.renderer.max_length + behind - context)
 
     def _shown(self, text: str) -> str:
         """Return an answer without p and delta, should the model have written them itself."""
@@ -190,24 +208,4 @@ class Answerer:
         prefix = self.prefix_ids
         if not prefix:
             return np.zeros(len(prompts), dtype=bool)
-        begun = Generator(self.model, self.renderer.tokenizer, max_new_tokens=len(prefix)).generate(
-            prompts, progress=progress
-        )
-        return np.array([tokens != prefix for tokens in begun.tokens], dtype=bool)
-
-    def _generate(
-        self, prompts: Sequence[Sequence[int]], prefill: Sequence[int], progress: bool
-    ) -> Generated:
-        generator = Generator(
-            self.model,
-            self.renderer.tokenizer,
-            max_new_tokens=self.max_new_tokens,
-            stop=self.stop,
-        )
-        return generator.generate(prompts, prefill=prefill, progress=progress)
-
-    def _log_probabilities(
-        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: bool
-    ) -> npt.NDArray[np.float64]:
-        pad = self.renderer.tokenizer.pad_token_id
-        return answer_log_probabilities(self.model, pairs, pad, progress=progress)
+        return ~self.writer.begins_with(prompts, prefix, progress=progress)

@@ -110,19 +110,9 @@ class DefendedModel:
             InputError: It serves no such model or another tokenizer, or no tokenizer is known.
         """
         manifest = DefenseManifest.load(Path(path))
-        reference = model or (manifest.model.reference if manifest.model else None)
-        if reference is None:
-            raise InputError(
-                "the manifest names no model whose tokenizer to use",
-                where=str(path),
-                mend="name the model you trained on D* with --model",
-            )
-        tokenizer = load_tokenizer(str(reference), trust_remote_code=trust_remote_code)
-        renderer = PromptRenderer(
-            tokenizer, max_length=manifest.max_length, style=manifest.prompt_style
-        )
+        renderer = renderer_of(Path(path), manifest, model, trust_remote_code=trust_remote_code)
         task = manifest.classification_task()
-        scorer = connect(engine, tokenizer, label_trie(task, renderer))
+        scorer = connect(engine, renderer.tokenizer, label_trie(task, renderer))
         return cls(Classifier(scorer, renderer, task, manifest.benign_prompt()), manifest)
 
     def predict(self, texts: Sequence[str], *, progress: bool = False) -> Predictions:
@@ -132,6 +122,28 @@ class DefendedModel:
             Labels as the user names them, probabilities over Y, and a suspicion score.
         """
         return self.classifier.predict(texts, progress=progress)
+
+
+def renderer_of(
+    folder: Path,
+    manifest: DefenseManifest,
+    model: str | Path | None,
+    *,
+    trust_remote_code: bool,
+) -> PromptRenderer:
+    """Return the renderer that a served model of a defense was trained with.
+
+    Arguments and errors are those of `DefendedModel.connect`.
+    """
+    reference = model or (manifest.model.reference if manifest.model else None)
+    if reference is None:
+        raise InputError(
+            "the manifest names no model whose tokenizer to use",
+            where=str(folder),
+            mend="name the model you trained on D* with --model",
+        )
+    tokenizer = load_tokenizer(str(reference), trust_remote_code=trust_remote_code)
+    return PromptRenderer(tokenizer, max_length=manifest.max_length, style=manifest.prompt_style)
 
 
 def load_trained(

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mithridate.defense.manifest import DefenseManifest
 from mithridate.inference.answerer import Answerer, Answers, Policy, PrefixMode, Protection
-from mithridate.inference.defended import load_trained
+from mithridate.inference.defended import load_trained, renderer_of
+from mithridate.inference.engine_client import Engine
+from mithridate.inference.engine_writer import connect_writer
 
 if TYPE_CHECKING:
     import torch
@@ -51,16 +53,29 @@ class DefendedAnswerer:
             manifest: Its defense.
             stop: Strings that end an answer.
         """
-        return cls(
-            Answerer(
-                model,
-                renderer,
-                max_new_tokens=manifest.text_task().max_new_tokens,
-                protection=Protection(manifest.benign_prompt(), manifest.safe_prefix),
-                stop=stop,
-            ),
-            manifest,
-        )
+        settings = _settings(manifest, stop)
+        return cls(Answerer.local(model, renderer, **settings), manifest)
+
+    @classmethod
+    def connect(
+        cls,
+        path: str | Path,
+        engine: Engine,
+        *,
+        model: str | Path | None = None,
+        trust_remote_code: bool = False,
+        stop: Sequence[str] = (),
+    ) -> Self:
+        """Put a defense before a model that a server holds; here, its tokenizer is enough.
+
+        Arguments and errors are those of `DefendedModel.connect`, and ``stop``, strings that end an
+        answer; a classifier's folder is refused.
+        """
+        manifest = DefenseManifest.load(Path(path))
+        settings = _settings(manifest, stop)
+        renderer = renderer_of(Path(path), manifest, model, trust_remote_code=trust_remote_code)
+        writer = connect_writer(engine, renderer.tokenizer)
+        return cls(Answerer(writer, renderer, **settings), manifest)
 
     @classmethod
     def load(
@@ -108,3 +123,12 @@ class DefendedAnswerer:
         return self.answerer.answer(
             texts, mode=mode, policy=policy, suspicion=suspicion, progress=progress
         )
+
+
+def _settings(manifest: DefenseManifest, stop: Sequence[str]) -> dict[str, Any]:
+    """Return how an answerer of this defense answers."""
+    return {
+        "max_new_tokens": manifest.text_task().max_new_tokens,
+        "protection": Protection(manifest.benign_prompt(), manifest.safe_prefix),
+        "stop": stop,
+    }

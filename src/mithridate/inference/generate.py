@@ -19,6 +19,7 @@ from mithridate.inference.batching import by_length, shared_prefix
 from mithridate.inference.decoding import fused_attention
 from mithridate.inference.lora import fused_lora
 from mithridate.inference.prefill import Prefill
+from mithridate.inference.writer import Generated
 
 CONTEXT = 8
 """Tokens before the new ones that are decoded along with them."""
@@ -34,22 +35,6 @@ def cached_tokens(device: torch.device) -> int:
     took 24.5 s of a core with 4,096 tokens, 23.6 s with 8,192, 19.0 s with 16,384 (135M model).
     """
     return 16384 if device.type == "cpu" else 65536
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What a model wrote.
-
-    Attributes:
-        texts: The answers, from the first new token to the end of text or the stop string.
-        tokens: Their token ids, without the token that ends the text; where a stop string ended
-            it, the whole tokens before that string.
-        cut: Whether an answer was still going on after the last token it was allowed.
-    """
-
-    texts: list[str]
-    tokens: list[list[int]]
-    cut: list[bool]
 
 
 class Generator:

@@ -19,8 +19,7 @@ from mithridate.inference.cross_entropy import cross_entropy
 from mithridate.inference.forward import fast_forward
 from mithridate.inference.head import has_plain_head, head_gives, logits_at
 from mithridate.inference.packing import pack_begun
-
-Pair = tuple[Sequence[int], Sequence[int]]
+from mithridate.inference.writer import Pair
 
 
 def answer_log_probabilities(

@@ -148,7 +148,9 @@ def fit_text(
     tokenized = together(lambda: tokenize_text(examples, benign, prefix, renderer))
 
     def answerer_of(model: Any) -> Answerer:
-        return Answerer(model, renderer, max_new_tokens=task.max_new_tokens, protection=protection)
+        return Answerer.local(
+            model, renderer, max_new_tokens=task.max_new_tokens, protection=protection
+        )
 
     def dev_log_likelihood(model: Any) -> float:
         share = dev[process_index() :: process_count()]
