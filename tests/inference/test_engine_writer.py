@@ -123,12 +123,26 @@ def test_what_cannot_be_written_is_refused(server, tiny_shared, settings, says):
         writer.generate([[1, 2]], progress=False, **settings)
 
 
-def test_a_server_that_does_not_echo_is_refused_without_a_prompt(server, tiny_shared):
-    writer = connect_writer(Engine(server.url, "defended"), tiny_shared.tokenizer)
-    server.faults.ignored = ("echo",)
-    with pytest.raises(EngineError, match="does not echo") as failure:
+@pytest.mark.parametrize(
+    ("protocol", "ignored", "says"),
+    [("vllm", "logprob_token_ids", "chosen tokens"), ("openai", "echo", "does not echo")],
+)
+def test_a_server_that_tells_no_likelihoods_is_refused(
+    server, tiny_shared, protocol, ignored, says
+):
+    writer = connect_writer(Engine(server.url, "defended", protocol), tiny_shared.tokenizer)
+    server.faults.ignored = (ignored,)
+    with pytest.raises(EngineError, match=says):
         writer.log_probabilities([([5, 6, 7], [8])], progress=False)
-    assert "5" not in str(failure.value).replace(server.url, "")
+
+
+def test_vllm_is_asked_for_equally_many_tokens_in_every_request(server, tiny_shared):
+    writer = connect_writer(Engine(server.url, "defended"), tiny_shared.tokenizer)
+    server.requests.clear()
+    writer.log_probabilities([([5, 6], [8, 0, 8]), ([7], [3] * 20)], progress=False)
+    asked = [request["logprob_token_ids"] for request in server.requests]
+    assert len(asked) == 2
+    assert {len(set(tokens)) for tokens in asked} == {PROMPTS_PER_REQUEST}
 
 
 class Replayed:
@@ -147,7 +161,9 @@ def test_what_vllm_echoed_is_read_as_it_meant():
     recorded = json.loads((RECORDED / "echoed.json").read_text())
     prompts = recorded["request"]["prompt"]
     choices = recorded["response"]["choices"]
-    served = Served(Replayed(recorded["response"]), Engine("http://h/v1"), "defended")
+    served = Served(
+        Replayed(recorded["response"]), Engine("http://h/v1", protocol="openai"), "defended"
+    )
     pairs = [(ids[:-2], ids[-2:]) for ids in prompts]
     found = EngineWriter(served).log_probabilities(pairs, progress=False)
     expected = [sum(choice["logprobs"]["token_logprobs"][-3:-1]) for choice in choices]

@@ -17,23 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from mithridate.errors import EngineError, InputError
+from mithridate.errors import InputError
 from mithridate.inference.engine_client import Engine
 from mithridate.inference.scores import Scores, along_paths
 from mithridate.inference.served import (
     PROMPTS_PER_REQUEST,
+    UNUSABLE,
     Served,
+    asking_for,
+    chosen,
     echoed,
-    is_log_probability,
     reach,
 )
 from mithridate.inference.trie import LabelTrie
 
 MOST_TOKENS_ASKED = 128
 """vLLM's bound on `logprob_token_ids`."""
-_GREEDY = {"repetition_penalty": 1.0, "ignore_eos": True}
-"""Said to vLLM, which else takes a penalty from a model's generation_config.json, and by which the
-token it generates would not be the likeliest."""
 
 
 @dataclass(frozen=True)
@@ -150,51 +149,20 @@ class EngineScorer:
     ) -> list[tuple[int, int, float, bool]]:
         """Return (row, edge, log probability, whether greedy takes it) of one request."""
         tokens = batch[0][1].tokens
-        asked: dict[str, Any] = {"logprobs": 1, "echo": not tokens, "max_tokens": 1}
-        if tokens:
-            asked |= {"logprob_token_ids": tokens, "return_tokens_as_token_ids": True, **_GREEDY}
-        read = _read_chosen if tokens else _read_echoed
+        vllm = self.served.engine.protocol == "vllm"
+        asked = asking_for(tokens) if vllm else {"logprobs": 1, "echo": True, "max_tokens": 1}
         fed = [[*prompts[row], *question.suffix] for row, question in batch]
         choices = self.served.complete(fed, **asked)
         found = []
         try:
             for choice, (row, question) in zip(choices, batch, strict=True):
-                for edge, value, greedy in read(choice["logprobs"], question, len(prompts[row])):
-                    if not is_log_probability(value):
-                        raise ValueError
-                    found.append((row, edge, value, greedy))
-        except (LookupError, TypeError, ValueError, AttributeError):
-            raise self._unusable() from None
+                told = choice["logprobs"]
+                for place, (edge, token) in enumerate(question.edges, start=len(prompts[row])):
+                    value = chosen(told, token) if vllm else echoed(told, place)
+                    found.append((row, edge, *value))
+        except UNUSABLE:
+            raise (self.served.no_chosen() if vllm else self.served.no_echo()) from None
         return found
-
-    def _unusable(self) -> EngineError:
-        """Return the error for an answer that lacks what was asked for."""
-        if self.served.engine.protocol == "vllm":
-            return EngineError(
-                "the server gives no log probabilities for chosen tokens (logprob_token_ids)",
-                where=self.served.client.url,
-                mend="use a newer vLLM, or try --engine openai",
-            )
-        return self.served.no_echo()
-
-
-def _read_chosen(
-    logprobs: dict[str, Any], question: Question, _length: int
-) -> Iterator[tuple[int, float, bool]]:
-    """Yield edges, their log probabilities and whether greedy takes them, of a generated token."""
-    generated = logprobs["tokens"][0]
-    given = logprobs["top_logprobs"][0]
-    for edge, token in question.edges:
-        name = f"token_id:{token}"
-        yield edge, float(given[name]), generated == name
-
-
-def _read_echoed(
-    logprobs: dict[str, Any], question: Question, length: int
-) -> Iterator[tuple[int, float, bool]]:
-    """Yield the same of a candidate's tokens behind an echoed prompt of ``length`` tokens."""
-    for place, (edge, _token) in enumerate(question.edges, start=length):
-        yield edge, *echoed(logprobs, place)
 
 
 def connect(engine: Engine, tokenizer: Any, trie: LabelTrie) -> EngineScorer:

@@ -1,12 +1,16 @@
 """Text answers of a model on a server; a `Writer`.
 
-Token ids go out as prompts, from the one renderer. What the server writes comes back as text; how
-likely given answers are it says by echoing them with their log probabilities, as `engine` has it
-of label words under its ``openai`` protocol.
+Token ids go out as prompts, from the one renderer. What the server writes comes back as text. How
+likely given answers are is asked as `engine` asks it of label words:
+
+- ``vllm``: one request item for each token of an answer, which names it (`logprob_token_ids`) and
+  has what stands before it as its prompt. The server has all of that cached but the last token.
+- ``openai``: one request item for each answer, echoed with its log probabilities.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +19,20 @@ from mithridate.errors import InputError
 from mithridate.inference.engine_client import Engine
 from mithridate.inference.served import (
     PROMPTS_PER_REQUEST,
+    UNUSABLE,
     Served,
+    asking_for,
+    chosen,
     echoed,
-    is_log_probability,
     no_completion,
     reach,
 )
 from mithridate.inference.writer import Generated, Pair
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+_Told = tuple[float, bool]
+"""A token's log probability, and whether greedy decoding writes it."""
 
 MOST_STOPS = 4
 """How many stop strings the API takes; answers are cut at all of them here."""
@@ -90,7 +101,7 @@ class EngineWriter:
         """See `Writer.log_probabilities`.
 
         Raises:
-            EngineError: The server gives no answer, or echoes no log probabilities.
+            EngineError: The server gives no answer, or tells no log probabilities.
         """
         return np.array([value for value, _ in self._read(pairs, progress)], dtype=np.float64)
 
@@ -100,32 +111,64 @@ class EngineWriter:
         """See `Writer.begins_with`: each token must be the likeliest where it stands.
 
         Raises:
-            EngineError: The server gives no answer, or echoes no log probabilities.
+            EngineError: The server gives no answer, or tells no log probabilities.
         """
         found = self._read([(ids, beginning) for ids in prompts], progress)
         return np.array([greedy for _, greedy in found], dtype=np.bool_)
 
     def _read(self, pairs: Sequence[Pair], progress: bool) -> list[tuple[float, bool]]:
         """Return each answer's log probability, and whether greedy decoding writes it."""
+        vllm = self.served.engine.protocol == "vllm"
+        told = self._named(pairs, progress) if vllm else self._echoed(pairs, progress)
+        return [(sum(value for value, _ in own), all(best for _, best in own)) for own in told]
+
+    def _named(self, pairs: Sequence[Pair], progress: bool) -> list[list[_Told]]:
+        """Ask for every token of the answers by its name."""
+        items = [
+            ([*ids, *answer[:at]], token)
+            for ids, answer in pairs
+            for at, token in enumerate(answer)
+        ]
+
+        def ask(batch: Sequence[tuple[list[int], int]]) -> list[_Told]:
+            # Equally many in every request (`node_questions` says why): others fill up.
+            own = {token for _, token in batch}
+            others = (token for token in range(2 * PROMPTS_PER_REQUEST) if token not in own)
+            names = sorted([*own, *islice(others, PROMPTS_PER_REQUEST - len(own))])
+            choices = self.served.complete([ids for ids, _ in batch], **asking_for(names))
+            try:
+                return [
+                    chosen(choice["logprobs"], token)
+                    for choice, (_, token) in zip(choices, batch, strict=True)
+                ]
+            except UNUSABLE:
+                raise self.served.no_chosen() from None
+
+        answers = iter(self._all(items, ask, progress))
+        return [[next(answers) for _ in answer] for _, answer in pairs]
+
+    def _echoed(self, pairs: Sequence[Pair], progress: bool) -> list[list[_Told]]:
+        """Have the answers echoed."""
         asked = {"echo": True, "logprobs": 1, "max_tokens": 1}
 
-        def ask(batch: Sequence[Pair]) -> list[tuple[float, bool]]:
+        def ask(batch: Sequence[Pair]) -> list[list[_Told]]:
             choices = self.served.complete([[*ids, *answer] for ids, answer in batch], **asked)
-            found = []
             try:
-                for choice, (ids, answer) in zip(choices, batch, strict=True):
-                    places = range(len(ids), len(ids) + len(answer))
-                    told = [echoed(choice["logprobs"], place) for place in places]
-                    if not all(is_log_probability(value) for value, _ in told):
-                        raise ValueError
-                    found.append((sum(value for value, _ in told), all(own for _, own in told)))
-            except (LookupError, TypeError, ValueError, AttributeError):
+                return [
+                    [
+                        echoed(choice["logprobs"], place)
+                        for place in range(len(ids), len(ids) + len(answer))
+                    ]
+                    for choice, (ids, answer) in zip(choices, batch, strict=True)
+                ]
+            except UNUSABLE:
                 raise self.served.no_echo() from None
-            return found
 
         return self._all(pairs, ask, progress)
 
-    def _all(self, items: Sequence[Any], ask: Any, progress: bool) -> list[Any]:
+    def _all(
+        self, items: Sequence[Item], ask: Callable[[Sequence[Item]], list[Answer]], progress: bool
+    ) -> list[Answer]:
         """Return what requests of several items each answer, in the items' order."""
         starts = range(0, len(items), PROMPTS_PER_REQUEST)
         batches = [items[start : start + PROMPTS_PER_REQUEST] for start in starts]

@@ -19,6 +19,11 @@ _NO_VALUE = -9999.0
 """What vLLM writes where it has no log probability."""
 _ROUNDING = 1e-3
 """A log probability is not above it; what is, are logits (vLLM: --logprobs-mode raw_logits)."""
+_GREEDY = {"repetition_penalty": 1.0, "ignore_eos": True}
+"""Said to vLLM, which else takes a penalty from a model's generation_config.json, and by which the
+token it generates would not be the likeliest."""
+UNUSABLE = (LookupError, TypeError, ValueError, AttributeError)
+"""What reading an answer raises that lacks what was asked for."""
 _PROBE = "Tokenizers differ: 0123456789, naïve, 東京, tab\t, \n  „quotes“ and <tags>.\nOutput: "
 
 
@@ -72,6 +77,14 @@ class Served:
                     bar.update()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def no_chosen(self) -> EngineError:
+        """Return the error for an answer without the log probabilities of named tokens."""
+        return EngineError(
+            "the server gives no log probabilities for chosen tokens (logprob_token_ids)",
+            where=self.client.url,
+            mend="use a newer vLLM, or try --engine openai",
+        )
 
     def no_echo(self) -> EngineError:
         """Return the error for an answer without the prompt's log probabilities."""
@@ -152,15 +165,43 @@ def _check_tokenizer(client: EngineClient, model: str, tokenizer: Any) -> None:
         )
 
 
+def asking_for(tokens: Sequence[int]) -> dict[str, Any]:
+    """Return the fields by which vLLM tells the log probabilities of these tokens."""
+    return {
+        "max_tokens": 1,
+        "logprobs": 1,
+        "logprob_token_ids": list(tokens),
+        "return_tokens_as_token_ids": True,
+        **_GREEDY,
+    }
+
+
+def chosen(logprobs: dict[str, Any], token: int) -> tuple[float, bool]:
+    """Return a named token's log probability, and whether greedy decoding writes it there.
+
+    Raises:
+        ValueError: The server's number is none; `UNUSABLE` has what a wrong shape raises.
+    """
+    name = f"token_id:{token}"
+    value = _log_probability(logprobs["top_logprobs"][0][name])
+    return value, bool(logprobs["tokens"][0] == name)
+
+
 def echoed(logprobs: dict[str, Any], place: int) -> tuple[float, bool]:
-    """Return an echoed token's log probability, and whether greedy decoding takes it there."""
-    value = float(logprobs["token_logprobs"][place])
+    """Return an echoed token's log probability, and whether greedy decoding writes it there.
+
+    Raises:
+        ValueError: The server's number is none; `UNUSABLE` has what a wrong shape raises.
+    """
+    value = _log_probability(logprobs["token_logprobs"][place])
     return value, value >= max(logprobs["top_logprobs"][place].values())
 
 
-def is_log_probability(value: float) -> bool:
-    """Whether a server's number can be one."""
-    return _NO_VALUE < value < _ROUNDING
+def _log_probability(told: Any) -> float:
+    value = float(told)
+    if not _NO_VALUE < value < _ROUNDING:
+        raise ValueError
+    return value
 
 
 def no_completion(url: str) -> EngineError:
