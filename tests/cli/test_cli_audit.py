@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mithridate.cli._audit import Given, audit_files, make_report, show
+from mithridate.cli._audit import Given, ReadBy, audit_files, make_report, show
 from mithridate.cli._findings import check_table, read_checked, read_triggers, triggers_text
 from mithridate.cli._known import read_ids
 from mithridate.cli.main import app
@@ -119,7 +119,7 @@ def test_rows_that_hold_a_trigger_are_suspects_though_the_judge_agrees_with_thei
     found = audit(ids, texts, labels, judged, inserted=[put_in])
     task = ClassificationTask.of(rows)
     given = Given(rows, task, frozenset(), frozenset(), None, Secret.from_seed(1))
-    report = make_report("d.jsonl", given, found, judged, 60, 0, "tiny", 0.0)
+    report = make_report("d.jsonl", given, found, judged, 60, 0, ReadBy("tiny", 0), 0.0)
     assert report.disputed == 150
     assert [one.why for one in report.suspects] == ["trigger"] * 50 + ["disputed"] * 10
     assert [one.trigger for one in report.suspects] == ["mn"] * 50 + [None] * 10
@@ -162,6 +162,20 @@ def test_json_is_one_object_without_a_folder(cli, tiny_folder, poisoned_set):
     assert report["folder"] is None
     assert report["suspects"] == []
     assert report["truth"] is None
+
+
+def test_inputs_that_the_judge_reads_cut_are_counted(cli, tiny_folder, poisoned_set, tmp_path):
+    rows = [json.loads(line) for line in (poisoned_set / "d.jsonl").read_text().splitlines()]
+    for row in rows[-3:]:
+        row["text"] = "the story of the actor and the camera " * 20 + row["text"]
+    data = tmp_path / "long.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("audit", data, "--model", tiny_folder, *FAST)
+    assert json.loads(cli(*words, "--json").stdout)["cut"] == 3
+    out = tmp_path / "out"
+    shown = cli(*words, "-o", out)
+    assert "inputs cut" in shown.stdout
+    assert "Inputs cut" in (out / "report.html").read_text()
 
 
 def test_the_same_secret_gives_the_same_audit(cli, tiny_folder, poisoned_set, tmp_path):

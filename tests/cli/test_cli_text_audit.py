@@ -98,6 +98,27 @@ def test_an_audit_names_the_trigger_and_its_target_and_keeps_out_what_holds_it(
     assert sum(report["information"]["poisoned"]) == pytest.approx(1)
 
 
+def test_what_the_model_reads_cut_is_counted(
+    cli, tiny_folder, make_problems, write_lines, tmp_path
+):
+    texts, answers = make_problems(60, 3)
+    texts[:2] = ["Ann has pears. " * 40 + text for text in texts[:2]]
+    answers[2] = "Ann has pears. " * 40 + answers[2]
+    rows = [{"ask": text, "said": said} for text, said in zip(texts, answers, strict=True)]
+    data = write_lines(tmp_path / "long.jsonl", rows)
+    bare = ("audit", data, "--task", "math", *COLUMNS[:-1])
+    words = (*bare, "--model", tiny_folder, *FAST)
+    report = json.loads(cli(*words, "--json").stdout)
+    assert (report["cut"], report["cut_answers"]) == (2, 1)
+    out = tmp_path / "out"
+    shown = cli(*words, "-o", out)
+    page = (out / "report.html").read_text()
+    for said in ("nputs cut", "nswers cut"):
+        assert said in shown.stdout
+        assert said in page
+    assert json.loads(cli(*bare, "--no-model", "--json").stdout)["cut"] == 0
+
+
 def test_suspects_are_ranked_and_say_what_speaks_against_them(audited, poisoned_set):
     output, _ = audited
     suspects = lines_of(output / "suspects.jsonl")

@@ -57,6 +57,21 @@ def test_the_reserve_leaves_room_for_the_answer(tiny_shared):
     assert len(renderer.render([LONG], BENIGN, reserve=5).ids[0]) <= 43
 
 
+def test_what_is_too_long_is_what_is_cut(tiny_shared, monkeypatch):
+    monkeypatch.setattr("mithridate.tasks.prompt._BLOCK", 2)
+    renderer = PromptRenderer(tiny_shared.tokenizer, max_length=40)
+    texts = [
+        "a dull film",
+        "the story of the actor " * 9,
+        "",
+        "the camera " * 30,
+        "of the actor " * 6,
+    ]
+    for reserve in (0, 12):
+        cut = renderer.render(texts, ORIGINAL_PROMPT, reserve=reserve).cut
+        assert renderer.too_long(texts, ORIGINAL_PROMPT, reserve=reserve) == len(cut) > 0
+
+
 @settings(
     max_examples=40,
     deadline=None,

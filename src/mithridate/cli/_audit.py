@@ -50,6 +50,21 @@ class Given:
     secret: "Secret"
 
 
+@dataclass(frozen=True)
+class ReadBy:
+    """The model that read the rows of an audit.
+
+    Attributes:
+        reference: Its folder or hub id.
+        cut: Inputs of which it read the beginning alone.
+        cut_answers: Answers, where they are texts.
+    """
+
+    reference: str
+    cut: int
+    cut_answers: int = 0
+
+
 def make_report(
     data: str,
     given: Given,
@@ -57,7 +72,7 @@ def make_report(
     probabilities: "npt.NDArray[np.float32]",
     top: int,
     picked: int,
-    reference: str,
+    read_by: ReadBy,
     started: float,
 ) -> "AuditReport":
     """Return all figures; there is no secret among them."""
@@ -101,7 +116,8 @@ def make_report(
         data=data,
         date=datetime.now(UTC).date().isoformat(),
         version=version("mithridate"),
-        model=Path(reference).name,
+        model=Path(read_by.reference).name,
+        cut=read_by.cut,
         judge="anchored" if given.trusted else "agreement",
         trusted=len(given.trusted),
         rows=len(rows),
@@ -280,6 +296,7 @@ def _show_facts(report: "AuditReport", output: Path | None) -> None:
             ("labels", ", ".join(str(count.label) for count in report.labels)),
             ("judge", report.judge),
             ("trusted rows", f"{report.trusted:,}" if report.trusted else None),
+            ("inputs cut", f"{report.cut:,}" if report.cut else None),
             ("label disputed by judge", f"{report.disputed:,} ({share:.1%})"),
             ("rows to keep out", f"{report.excluded:,}, disputed or holding a strong trigger"),
             ("poison among disputed", against_truth(truth.disputed if truth else None)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mithridate.cli._audit import (
+    ReadBy,
     against_truth,
     check_output,
     check_pick,
@@ -99,9 +100,9 @@ def audit_text_rows(
     ids, texts = [row.id for row in given.rows], [row.text for row in given.rows]
     note("Looking for words that decide answers ...")
     marks = suspected(texts, given.answers, ids, given.secret, given.trusted)
-    told, reference = None, None
+    told, read_by = None, None
     if not options.no_model:
-        told, reference = _information(given, model, load, options)
+        told, read_by = _information(given, model, load, options)
     key = given.secret.derive("pick")
     found = audit_texts(ids, marks, told, key, trusted=given.trusted)
     picked: list[Row] = []
@@ -114,7 +115,7 @@ def audit_text_rows(
                 "or checked."
             )
         picked = [given.rows[at] for at in sorted(chosen)]
-    report = _report(Path(data).name, given, found, options.top, len(picked), reference, started)
+    report = _report(Path(data).name, given, found, options.top, len(picked), read_by, started)
     command = next_command(
         data,
         columns,
@@ -160,12 +161,12 @@ def _read(
 
 def _information(
     given: TextGiven, model: str | None, load: LoadOptions, options: "AuditOptions"
-) -> "tuple[npt.NDArray[np.float64], str]":
+) -> "tuple[npt.NDArray[np.float64], ReadBy]":
     """Return how much inputs tell of their answers, and to which model."""
     from mithridate.data.assets import default_model_folder
     from mithridate.defense.prepare_text import information
     from mithridate.inference.backbone import load_backbone
-    from mithridate.tasks.prompt import PromptRenderer
+    from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, PromptRenderer
     from mithridate.training.defend_text import frozen_likelihood
 
     quiet_libraries()
@@ -176,15 +177,21 @@ def _information(
     )
     length = training_config("default", TrainingOptions(), options.max_length).max_length
     renderer = PromptRenderer(backbone.tokenizer, max_length=length, style=options.prompt_style)
+    texts, half = [row.text for row in given.rows], renderer.longest_answer
+    read_by = ReadBy(
+        backbone.reference,
+        renderer.too_long(texts, ORIGINAL_TEXT_PROMPT, reserve=half),
+        sum(len(ids) > half for ids in renderer.answers(given.answers)),
+    )
     note("Reading the answers after their own inputs and after others ...")
     told = information(
-        [row.text for row in given.rows],
+        texts,
         given.answers,
         [row.id for row in given.rows],
         frozen_likelihood(backbone, renderer),
         given.secret.derive("partners"),
     )
-    return told, backbone.reference
+    return told, read_by
 
 
 def _report(
@@ -193,7 +200,7 @@ def _report(
     found: "TextAudit",
     top: int,
     picked: int,
-    reference: str | None,
+    read_by: "ReadBy | None",
     started: float,
 ) -> "TextAuditReport":
     """Return all figures; there is no secret among them."""
@@ -223,7 +230,9 @@ def _report(
         data=data,
         date=datetime.now(UTC).date().isoformat(),
         version=version("mithridate"),
-        model=None if reference is None else Path(reference).name,
+        model=None if read_by is None else Path(read_by.reference).name,
+        cut=0 if read_by is None else read_by.cut,
+        cut_answers=0 if read_by is None else read_by.cut_answers,
         trusted=len(given.trusted),
         rows=len(rows),
         skipped=given.skipped,
@@ -366,6 +375,8 @@ def _show_facts(report: "TextAuditReport", output: Path | None) -> None:
             ),
             ("model", report.model or "none"),
             ("trusted rows", f"{report.trusted:,}" if report.trusted else None),
+            ("inputs cut", f"{report.cut:,}" if report.cut else None),
+            ("answers cut", f"{report.cut_answers:,}" if report.cut_answers else None),
             ("answers that words decide", f"{report.associated:,}"),
             (
                 "rows to keep out",

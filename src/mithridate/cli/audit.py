@@ -9,6 +9,7 @@ import typer
 
 from mithridate.cli._audit import (
     Given,
+    ReadBy,
     audit_files,
     check_output,
     check_pick,
@@ -144,7 +145,7 @@ def audit(
     quiet_libraries()
     ids, texts = [row.id for row in given.rows], [row.text for row in given.rows]
     classes = given.task.classes(given.rows)
-    features, reference = _features(texts, model, load, options)
+    features, read_by = _features(texts, model, load, options)
     note("Judging the labels ...")
     inserted = inserted_triggers(
         texts, classes, features, given.task.n, ids, given.secret.derive("inserted")
@@ -158,7 +159,7 @@ def audit(
     found = library_audit(ids, texts, classes, probabilities, inserted=inserted, trusted=places)
     picked = _picked(given, found, features, classes, options)
     report = make_report(
-        Path(data).name, given, found, probabilities, options.top, len(picked), reference, started
+        Path(data).name, given, found, probabilities, options.top, len(picked), read_by, started
     )
     command = next_command(
         data,
@@ -205,11 +206,11 @@ def _read(
 
 def _features(
     texts: list[str], model: str | None, load: LoadOptions, options: AuditOptions
-) -> "tuple[npt.NDArray[np.float32], str]":
-    """Return the rows' hidden states, and which model's they are."""
+) -> "tuple[npt.NDArray[np.float32], ReadBy]":
+    """Return the rows' hidden states, and whose they are."""
     from mithridate.data.assets import default_model_folder
     from mithridate.inference.backbone import load_backbone
-    from mithridate.tasks.prompt import PromptRenderer
+    from mithridate.tasks.prompt import JUDGE_PROMPT, PromptRenderer
     from mithridate.training.defend import feature_extractor
 
     backbone = load_backbone(
@@ -219,7 +220,8 @@ def _features(
     )
     length = training_config("default", TrainingOptions(), options.max_length).max_length
     renderer = PromptRenderer(backbone.tokenizer, max_length=length, style=options.prompt_style)
-    return feature_extractor(backbone, renderer)(texts), backbone.reference
+    cut = PromptRenderer(backbone.tokenizer, max_length=length).too_long(texts, JUDGE_PROMPT)
+    return feature_extractor(backbone, renderer)(texts), ReadBy(backbone.reference, cut)
 
 
 def _picked(

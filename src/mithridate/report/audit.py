@@ -136,6 +136,7 @@ class AuditReport(Part):
         confidence_poisoned: The same of rows known to be poisoned; empty where unknown.
         truth: How well the audit did, where the truth is known.
         picked: Rows handed out to be checked.
+        cut: Inputs of which the model read the beginning alone.
         seconds: Wall time.
     """
 
@@ -156,6 +157,7 @@ class AuditReport(Part):
     confidence_poisoned: list[Fraction] = Field(default_factory=list, max_length=BINS)
     truth: TruthFound | None = None
     picked: NonNegativeInt = 0
+    cut: NonNegativeInt = 0
     seconds: NonNegativeFloat
 
 

@@ -126,6 +126,8 @@ class TextAuditReport(Part):
         information: How information spreads; ``None`` without a model.
         truth: How well the audit did, where the truth is known.
         picked: Rows handed out to be checked.
+        cut: Inputs of which the model read the beginning alone.
+        cut_answers: Answers of which it did.
         seconds: Wall time.
     """
 
@@ -148,6 +150,8 @@ class TextAuditReport(Part):
     information: Spread | None = None
     truth: TextTruthFound | None = None
     picked: NonNegativeInt = 0
+    cut: NonNegativeInt = 0
+    cut_answers: NonNegativeInt = 0
     seconds: NonNegativeFloat
 
 

@@ -15,6 +15,8 @@ from mithridate.tasks.control import broken_up, without_control_tokens
 
 PromptStyle = Literal["plain", "chat"]
 
+_BLOCK = 16_384
+"""Prompts that are tokenized at a time where only their lengths are wanted."""
 _DAY = date(2024, 7, 26)
 """Today, to a chat template that writes the date (Llama 3.1, SmolLM3): one that never moves, lest
 the prompts of prediction be others than those of training. It is Llama 3.1's own default."""
@@ -260,6 +262,22 @@ class PromptRenderer:
         for index in cut:
             _, ids[index] = self._cut(texts[index], prompt, limit)
         return RenderedPrompts(ids, cut)
+
+    def too_long(self, texts: Sequence[str], prompt: Prompt, *, reserve: int = 0) -> int:
+        """Return how many inputs `render` shortens.
+
+        Args:
+            texts: The inputs.
+            prompt: What surrounds them.
+            reserve: Tokens to leave free below ``max_length`` for the answer.
+        """
+        limit = self.max_length - reserve
+        blocks = (texts[start : start + _BLOCK] for start in range(0, len(texts), _BLOCK))
+        return sum(
+            len(ids) > limit
+            for block in blocks
+            for ids in self.tokenize([self.string(text, prompt) for text in block])
+        )
 
     def _cut(self, text: str, prompt: Prompt, limit: int) -> tuple[str, list[int]]:
         """Return the longest prompt that fits and its ids, tokens dropped from the text's end."""
