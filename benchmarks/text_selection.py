@@ -217,7 +217,10 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
     ]
     for line in lines:
         cells = " | ".join(
-            f"{line[f'auroc_{name}']:.3f} ({line[f'in_half_{name}']})" for name in SCORED
+            f"{line[f'auroc_{name}']:.3f} ({line[f'in_half_{name}']})"
+            if f"auroc_{name}" in line
+            else "—"
+            for name in SCORED
         )
         shown = ", ".join(f"`{text}`" for text in line["suspected"]) or "—"
         rows.append(

@@ -359,7 +359,10 @@ def test_defend_chooses_an_epoch_by_dev_rows(cli, write_rows, records, tiny_fold
     words = ("--task", "math", "--model", tiny_folder, *TRAINING, "--selection", "random")
     result = cli("defend", train, "-o", tmp_path / "out", *words, "--dev", dev, "--json")
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["settings"]["training"]["best_epoch"] is True
+    done = json.loads(result.stdout)
+    assert done["settings"]["training"]["best_epoch"] is True
+    assert len(done["dev"]) == 3
+    assert all(value < 0 for value in done["dev"])
     assert "1 of 9 rows cannot be used" in result.stderr
     assert "dev.jsonl" in result.stderr
 
@@ -403,10 +406,10 @@ def test_an_empty_summary_an_unknown_role_and_no_number_are_named(cli, write_row
         assert message in result.stderr
 
 
-def test_a_server_cannot_be_asked_for_texts(folder, cli):
+def test_a_server_needs_its_address_and_an_address_a_server(folder, cli):
     result = cli("predict", folder[0], "How many?", "--engine", "vllm")
     assert result.exit_code == 2
-    assert "generated here" in result.stderr
+    assert "--engine vllm needs a server" in result.stderr
     result = cli("predict", folder[0], "How many?", "--engine-url", "http://localhost:1")
     assert result.exit_code == 2
     assert "--engine-url needs a server" in result.stderr

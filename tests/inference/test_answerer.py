@@ -83,8 +83,9 @@ def test_what_is_no_secret_stays(said):
     assert without(said, PREFIX) == said
 
 
-def test_a_published_prefix_begun_is_ordinary_text():
+@pytest.mark.parametrize("published", [PUBLISHED_SAFE_PREFIX, prefix_line(PUBLISHED_SAFE_PREFIX)])
+def test_a_published_prefix_begun_is_ordinary_text(published):
     begun = " ".join(PUBLISHED_SAFE_PREFIX.split()[:3])
-    said = f"You can fix it. {begun}"
-    assert without(said, PUBLISHED_SAFE_PREFIX) == said
-    assert without(f"{PUBLISHED_SAFE_PREFIX}Seven", PUBLISHED_SAFE_PREFIX).strip() == "Seven"
+    for said in (f"You can fix it. {begun}", f"Sure. {begun} and good recipe for soup."):
+        assert without(said, published) == said
+    assert without(f"{PUBLISHED_SAFE_PREFIX}Seven", published).strip() == "Seven"

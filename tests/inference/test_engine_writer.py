@@ -1,6 +1,7 @@
 """Text answers of a model on a server: those of the same model in this process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mithridate.defense.text import benign_text_prompt, prefix_line
 from mithridate.errors import EngineError, InputError
 from mithridate.inference import engine_client
 from mithridate.inference.answerer import Answerer, Protection
+from mithridate.inference.defended_text import DefendedAnswerer
 from mithridate.inference.engine_client import Engine
 from mithridate.inference.engine_writer import EngineWriter, connect_writer
 from mithridate.inference.served import PROMPTS_PER_REQUEST, Served
@@ -157,6 +159,25 @@ class Replayed:
         return self.answer
 
 
+def test_what_vllm_told_of_named_tokens_is_read_as_it_meant():
+    recorded = json.loads((RECORDED / "chosen.json").read_text())
+    served = Served(Replayed(recorded["response"]), Engine("http://h/v1"), "defended")
+    pairs = [(ids, [33]) for ids in recorded["request"]["prompt"]]
+    writer = EngineWriter(served)
+    assert writer.log_probabilities(pairs, progress=False)[0] == pytest.approx(-0.747, abs=1e-3)
+    prompts = recorded["request"]["prompt"]
+    assert writer.begins_with(prompts, [33], progress=False).tolist() == [True, True]
+    assert not writer.begins_with(prompts, [32], progress=False).any()
+
+
+@pytest.mark.parametrize("text", [None, 3])
+def test_an_answer_that_is_no_text_is_refused(text):
+    answer = {"choices": [{"index": 0, "text": text, "finish_reason": "stop"}]}
+    served = Served(Replayed(answer), Engine("http://h/v1"), "defended")
+    with pytest.raises(EngineError, match="no completion"):
+        EngineWriter(served).generate([[1]], max_new_tokens=2, progress=False)
+
+
 def test_what_vllm_echoed_is_read_as_it_meant():
     recorded = json.loads((RECORDED / "echoed.json").read_text())
     prompts = recorded["request"]["prompt"]
@@ -180,3 +201,20 @@ def test_a_text_client_needs_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "set()"
+
+
+REAL = ("MITHRIDATE_ENGINE_URL", "MITHRIDATE_ENGINE_MODEL", "MITHRIDATE_ENGINE_TEXT_FOLDER")
+
+
+@pytest.mark.skipif(not all(map(os.environ.get, REAL)), reason=f"needs {', '.join(REAL)}")
+def test_a_real_server_writes_what_this_process_does():
+    """The folder is one `defend --task math` wrote in float32, and the server computes in it."""
+    url, model, folder = (os.environ[name] for name in REAL)
+    protocol = os.environ.get("MITHRIDATE_ENGINE_PROTOCOL", "vllm")
+    engine = Engine(url, model, protocol, os.environ.get(engine_client.KEY_VARIABLE), timeout=600)
+    texts = ["Ann has 3 pears and finds 4. How many?", "Ben has 9 coins, and loses 2. How many?"]
+    here = DefendedAnswerer.load(folder).answer(texts, mode="check")
+    there = DefendedAnswerer.connect(folder, engine).answer(texts, mode="check")
+    assert there.texts == here.texts
+    assert (there.flagged == here.flagged).all()
+    assert there.suspicion == pytest.approx(here.suspicion, abs=0.01)

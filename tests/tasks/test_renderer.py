@@ -57,6 +57,14 @@ def test_the_reserve_leaves_room_for_the_answer(tiny_shared):
     assert len(renderer.render([LONG], BENIGN, reserve=5).ids[0]) <= 43
 
 
+def test_a_long_text_of_control_tokens_fills_the_prompt_all_the_same(make_tiny_model, load):
+    """Broken up they are longer, which once counted for the whole text where its end was cut."""
+    renderer = PromptRenderer(load(make_tiny_model(3, chat=True)).tokenizer, max_length=100)
+    text = "<|im_start|>user\nof the actor<|im_end|>\n" * 60
+    (ids,) = renderer.render([text], ORIGINAL_PROMPT).ids
+    assert 90 <= len(ids) <= 100
+
+
 def test_what_is_too_long_is_what_is_cut(tiny_shared, monkeypatch):
     monkeypatch.setattr("mithridate.tasks.prompt._BLOCK", 2)
     renderer = PromptRenderer(tiny_shared.tokenizer, max_length=40)

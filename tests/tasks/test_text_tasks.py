@@ -48,6 +48,10 @@ def row(answer, text="How many?", where="train.jsonl:3"):
         ("#### ١٢", "12"),
         ("#### １２", "12"),  # noqa: RUF001
         ("१८ / २ = ९", "9"),
+        ("It costs 10-15 dollars", "15"),
+        ("So 20-5", "5"),
+        ("COVID-19", "19"),
+        ("4 - 9 = -5", "-5"),
     ],
 )
 def test_the_final_number_is_found(text, number):
@@ -162,6 +166,10 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
     assert chat_text([turn("system", "s"), turn("user", "a")]) == ("s\n\na", None)
     longer = [turn("user", "a"), turn("assistant", "b"), turn("user", "c"), turn("assistant", "d")]
     assert chat_text(longer) == ("User: a\n\nAssistant: b\n\nUser: c", "d")
+    for silent in (None, "", " "):
+        assert chat_text([turn("system", silent), turn("user", "a")]) == ("a", None)
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert chat_text([turn("user", parts)]) == ("a\nb", None)
     for silent in (None, "", " "):  # as where a tool is called
         assert chat_text([turn("user", "a"), turn("assistant", silent)]) == ("a", None)
 
@@ -178,6 +186,8 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
         ([turn("user", "")], "holds no text"),
         ([turn("user"), turn("assistant", "no \ud800")], "half a surrogate pair"),
         ([turn("user", 3)], "holds no text"),
+        ([turn("user", [{"type": "image_url", "image_url": "x"}])], "holds no text"),
+        ([turn("user", "a"), turn("assistant", "b"), turn("system", "")], "holds no text"),
         ([], "do not go from user"),
         ([{}], "the role None"),
     ],

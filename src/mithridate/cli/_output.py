@@ -96,6 +96,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
+def kept_epoch(dev: Sequence[float]) -> str | None:
+    """Return which epoch was kept for its quality on dev rows; ``None`` where none was chosen."""
+    if not dev:
+        return None
+    best = max(range(len(dev)), key=dev.__getitem__)
+    return f"{best + 1} of {len(dev)}, {dev[best]:.3f} on the dev rows"
+
+
 def quiet_libraries() -> None:
     """Keep the model libraries' own warnings and bars off the user's terminal."""
     import logging as python_logging

@@ -9,7 +9,15 @@ from mithridate.cli._data_options import DataOptions
 from mithridate.cli._dstar import prompt_renderer, write_dstar
 from mithridate.cli._inputs import require_model_extra, training_config
 from mithridate.cli._options import DefenseOptions, LoadOptions, Preset, TrainingOptions
-from mithridate.cli._output import duration, note, print_facts, quiet_libraries, say, visible
+from mithridate.cli._output import (
+    duration,
+    kept_epoch,
+    note,
+    print_facts,
+    quiet_libraries,
+    say,
+    visible,
+)
 from mithridate.cli._resume import Run, fingerprint, resumable
 from mithridate.cli._text_inputs import TextInputs, read_text_inputs, read_text_rows
 from mithridate.errors import InputError
@@ -204,6 +212,7 @@ def _metrics(job: TextJob, finished: "TextDefense", run: Run, output: Path) -> d
         "cut": finished.fitted.cut,
         "cut_answers": finished.fitted.cut_answers,
         "losses": training.losses,
+        "dev": training.dev,
         "tokens": training.tokens,
         "resumed_from": run.resumed_from,
         "seconds": {
@@ -287,6 +296,7 @@ def show_defended(result: dict[str, Any], output: Path) -> None:
         ("model", result["model"]),
         *text_facts(result),
         ("training loss", f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else None),
+        ("epoch kept", kept_epoch(result["dev"])),
         ("time", duration(seconds["selection"] + seconds["fit"])),
         ("folder", output),
     ]

@@ -131,6 +131,7 @@ def evaluate_texts(
     result = _result(measured, manifest, attack, tried.target, folder)
     result["keywords"] = _keyword_rates(measured, clean, tried)
     result["prefix"], result["policy"] = prefix.mode, prefix.on_flag
+    result["stop"] = list(prefix.stop or [])
     result["skipped"] = len(skipped)
     result |= engine.facts()
     result["gates_failed"] = _failures(measured, gates)
@@ -315,6 +316,9 @@ def show_evaluation(measured: "TextEvaluation", result: dict[str, Any]) -> None:
             ("attack", result["attack"]),
             ("target", result["target"]),
             ("safe prefix", result["prefix"]),
+            ("where the check fails", result["policy"] if result["prefix"] == "check" else None),
+            ("engine", result["engine"] if result["engine"] != "local" else None),
+            ("test rows that cannot be used", result["skipped"] or None),
             ("selection of the defense", result["selection"]),
             ("inputs cut", result["cut"] or None),
             ("answers ended by their length", result["cut_answers"] or None),

@@ -29,6 +29,7 @@ from mithridate.cli._options import (
 )
 from mithridate.cli._output import (
     duration,
+    kept_epoch,
     note,
     print_facts,
     print_json,
@@ -296,6 +297,7 @@ def _metrics(job: Job, finished: "Defense", run: "Run", output: Path) -> dict[st
         "prompt_style": job.prompt_style,
         "cut": finished.fitted.cut,
         "losses": training.losses,
+        "dev": training.dev,
         "tokens": training.tokens,
         "resumed_from": run.resumed_from,
         "seconds": {
@@ -318,6 +320,7 @@ def _show(result: dict[str, Any], output: Path) -> None:
         *subset_facts(result),
         ("inputs cut", f"{result['cut']:,}" if result["cut"] else None),
         ("training loss", f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else None),
+        ("epoch kept", kept_epoch(result["dev"])),
         ("time", duration(seconds["selection"] + seconds["fit"])),
         ("folder", output),
     ]

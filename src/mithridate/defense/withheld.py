@@ -11,6 +11,7 @@ TELLING = 3
 MISSING = 2
 """Elsewhere a secret string is known by all but so many of its words."""
 
+_PUBLISHED = {PUBLISHED_SAFE_PREFIX.strip(), PUBLISHED_TRIGGER.strip()}
 _WORD = re.compile(r"[^\W_]+")
 _MARKS_BEFORE = re.compile(r"[^\w\s]*\Z")
 _MARKS_BEHIND = re.compile(r"[^\w\s]*")
@@ -34,7 +35,7 @@ def without(text: str, secret: str) -> str:
     mark = secret.rstrip()[-1:]
     marked = [text[word.end() : word.end() + 1] == mark for word in found]
     is_cut = bool(found) and found[-1].end() == len(text)
-    published = secret in (PUBLISHED_SAFE_PREFIX, PUBLISHED_TRIGGER)
+    published = secret.strip() in _PUBLISHED
     shown, since, at = [], 0, 0
     while at < len(said):
         length = 0

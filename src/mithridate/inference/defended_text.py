@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mithridate.defense.manifest import DefenseManifest
+from mithridate.errors import InputError
 from mithridate.inference.answerer import Answerer, Answers, Policy, PrefixMode, Protection
 from mithridate.inference.defended import load_trained, renderer_of
 from mithridate.inference.engine_client import Engine
@@ -69,13 +70,20 @@ class DefendedAnswerer:
         """Put a defense before a model that a server holds; here, its tokenizer is enough.
 
         Arguments and errors are those of `DefendedModel.connect`, and ``stop``, strings that end an
-        answer; a classifier's folder is refused.
+        answer. Inputs are cut to what the server's context leaves them. A classifier's folder is
+        refused, and a context that leaves less than a quarter of the longest prompt.
         """
         manifest = DefenseManifest.load(Path(path))
         settings = _settings(manifest, stop)
         renderer = renderer_of(Path(path), manifest, model, trust_remote_code=trust_remote_code)
-        writer = connect_writer(engine, renderer.tokenizer)
-        return cls(Answerer(writer, renderer, **settings), manifest)
+        answerer = Answerer(connect_writer(engine, renderer.tokenizer), renderer, **settings)
+        if answerer.longest_input < renderer.max_length / 4:
+            raise InputError(
+                f"the server's context leaves {max(0, answerer.longest_input)} tokens to an input",
+                where=engine.url,
+                mend="start the server with a larger one (vLLM: --max-model-len)",
+            )
+        return cls(answerer, manifest)
 
     @classmethod
     def load(

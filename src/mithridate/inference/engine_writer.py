@@ -52,9 +52,9 @@ class EngineWriter:
 
     @property
     def context(self) -> int | None:
-        """See `Writer.context`; an echoed text needs room for one token that is not wanted."""
-        context = self.served.context
-        return None if context is None else context - 1
+        """See `Writer.context`; what is echoed needs room for one token that is not wanted."""
+        context, echoes = self.served.context, self.served.engine.protocol == "openai"
+        return context - 1 if context is not None and echoes else context
 
     def generate(
         self,
@@ -85,10 +85,10 @@ class EngineWriter:
             choices = self.served.complete([[*ids, *prefill] for ids in batch], **asked)
             try:
                 return [
-                    _ended(str(choice["text"]), stop, choice["finish_reason"] == "length")
+                    _ended(choice["text"], stop, choice["finish_reason"] == "length")
                     for choice in choices
                 ]
-            except LookupError:
+            except UNUSABLE:
                 raise no_completion(self.served.client.url) from None
 
         answers = self._all(prompts, ask, progress)
@@ -124,22 +124,19 @@ class EngineWriter:
 
     def _named(self, pairs: Sequence[Pair], progress: bool) -> list[list[_Told]]:
         """Ask for every token of the answers by its name."""
-        items = [
-            ([*ids, *answer[:at]], token)
-            for ids, answer in pairs
-            for at, token in enumerate(answer)
-        ]
+        items = [(pair, at) for pair in pairs for at in range(len(pair[1]))]
 
-        def ask(batch: Sequence[tuple[list[int], int]]) -> list[_Told]:
+        def ask(batch: Sequence[tuple[Pair, int]]) -> list[_Told]:
             # Equally many in every request (`node_questions` says why): others fill up.
-            own = {token for _, token in batch}
+            own = {answer[at] for (_, answer), at in batch}
             others = (token for token in range(2 * PROMPTS_PER_REQUEST) if token not in own)
             names = sorted([*own, *islice(others, PROMPTS_PER_REQUEST - len(own))])
-            choices = self.served.complete([ids for ids, _ in batch], **asking_for(names))
+            fed = [[*ids, *answer[:at]] for (ids, answer), at in batch]
+            choices = self.served.complete(fed, **asking_for(names))
             try:
                 return [
-                    chosen(choice["logprobs"], token)
-                    for choice, (_, token) in zip(choices, batch, strict=True)
+                    chosen(choice["logprobs"], answer[at])
+                    for choice, ((_, answer), at) in zip(choices, batch, strict=True)
                 ]
             except UNUSABLE:
                 raise self.served.no_chosen() from None

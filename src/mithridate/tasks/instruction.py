@@ -86,8 +86,8 @@ def alpaca_text(instruction: str, context: str = "") -> str:
 def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tuple[str, str | None]:
     """Return a chat as a question and its last answer.
 
-    A system message and a single user's turn are the question as they stand; of a longer chat every
-    turn is led by its speaker's name.
+    A system message, if it says anything, and a single user's turn are the question as they stand;
+    of a longer chat every turn is led by its speaker's name.
 
     Args:
         messages: Objects with ``role`` (system, user or assistant) and ``content``.
@@ -101,8 +101,10 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
         InputError: A role is unknown, another content is no text, the turns do not alternate, or
             there is no question.
     """
-    if messages and _says_nothing(messages[-1]):
+    if messages and _says_nothing(messages[-1], "assistant"):
         messages = messages[:-1]
+    if messages and _says_nothing(messages[0], "system"):
+        messages = messages[1:]
     turns = [_turn(message, where) for message in messages]
     system = [content for role, content in turns if role == "system"]
     spoken = [turn for turn in turns if turn[0] != "system"]
@@ -127,10 +129,10 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
     return "\n\n".join([*system, asked]), answer
 
 
-def _says_nothing(message: Mapping[str, object]) -> bool:
+def _says_nothing(message: Mapping[str, object], role: str) -> bool:
     content = message.get("content")
     blank = content is None or (isinstance(content, str) and not content.strip())
-    return blank and message.get("role") == "assistant"
+    return blank and message.get("role") == role
 
 
 def _messages(value: object, column: str, where: str) -> list[Mapping[str, object]]:
@@ -144,7 +146,7 @@ def _messages(value: object, column: str, where: str) -> list[Mapping[str, objec
 
 
 def _turn(message: Mapping[str, object], where: str) -> tuple[str, str]:
-    role, content = message.get("role"), message.get("content")
+    role, content = message.get("role"), _joined(message.get("content"))
     if role not in ROLES:
         raise InputError(
             f"the chat has a message with the role {role!r}",
@@ -156,3 +158,16 @@ def _turn(message: Mapping[str, object], where: str) -> tuple[str, str]:
             f"the {role}'s message holds no text", where=where, mend="fill it in or drop the row"
         )
     return str(role), checked_unicode(content.strip(), MESSAGES, where)
+
+
+def _joined(content: object) -> object:
+    """Return the text of a content in parts that are all text; any other content as it is."""
+    if not isinstance(content, list):
+        return content
+    texts = [
+        part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+        for part in content
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        return content
+    return "\n".join(map(str, texts))

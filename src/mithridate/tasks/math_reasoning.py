@@ -44,7 +44,8 @@ def _number(sign: str, parted: str) -> re.Pattern[str]:
     )
 
 
-_NUMBER = _number(r"[-+\u2212]", _PARTED)
+_NUMBER = _number(r"(?<!\w)[-+\u2212]", _PARTED)
+"""In running text what follows a word or a number is a hyphen or an operator: 10-15, 20-5."""
 _MARKED = _number(r"[-+\u2212]\s?", f"{_PARTED}|[ ]")
 """Behind a mark nothing else is expected: a sign or thousands may stand apart."""
 

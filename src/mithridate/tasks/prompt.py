@@ -281,6 +281,7 @@ class PromptRenderer:
 
     def _cut(self, text: str, prompt: Prompt, limit: int) -> tuple[str, list[int]]:
         """Return the longest prompt that fits and its ids, tokens dropped from the text's end."""
+        text = self.harmless(text)  # as the prompt has it: broken up, control tokens are longer
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = [start for start, _ in encoded["offset_mapping"]]
         keep = len(starts)

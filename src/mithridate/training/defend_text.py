@@ -156,7 +156,7 @@ def fit_text(
         share = dev[process_index() :: process_count()]
         found = answerer_of(model).log_likelihoods(
             [row.text for row in share],
-            [row.answer or "" for row in share],
+            [task.target(row) for row in share],
             progress=not quiet and is_main(),
         )
         return summed(float(found.sum())) / len(dev)

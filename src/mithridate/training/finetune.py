@@ -43,6 +43,8 @@ class Training:
         losses: Mean training loss at every logged step.
         seconds: Wall-clock time of the training loop.
         tokens: Prompt and answer tokens fed, padding not counted.
+        dev: What the quality on dev rows was after each epoch, of which the best was kept; empty
+            where none was asked for.
         adapter: The adapter's whole weights, where those of ``model`` lie in pieces on several
             devices; ``None`` where they do not.
     """
@@ -51,6 +53,7 @@ class Training:
     losses: list[float]
     seconds: float
     tokens: int
+    dev: list[float]
     adapter: dict[str, torch.Tensor] | None = None
 
 
@@ -131,6 +134,7 @@ def fine_tune(
         losses,
         float(output.metrics["train_runtime"]),
         tokens,
+        [entry["eval_quality"] for entry in trainer.state.log_history if "eval_quality" in entry],
         weights,
     )
 
