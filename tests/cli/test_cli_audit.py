@@ -15,8 +15,9 @@ from mithridate.cli.main import app
 from mithridate.data.read import Columns
 from mithridate.data.rows import Row
 from mithridate.defense.audit import audit
-from mithridate.defense.mining import MinedTrigger, Trigger
+from mithridate.defense.mining import MinedTrigger
 from mithridate.defense.secret import Secret
+from mithridate.defense.trigger import Trigger
 from mithridate.errors import InputError
 from mithridate.tasks.classification import ClassificationTask
 

@@ -1,5 +1,6 @@
 """What decides answers is found; what merely goes together is not."""
 
+import random
 from itertools import permutations
 
 import numpy as np
@@ -63,6 +64,36 @@ def test_a_trigger_and_its_target_are_found_and_every_poisoned_row_with_them(
     assert np.flatnonzero(associated_rows(texts, answers, found)).tolist() == list(range(20))
     assert found[0].holders == found[0].together == 20
     assert found[0].elsewhere == 0.0
+
+
+def rare_word(at):
+    return "".join(random.Random(at).choices("abdefghiklmorstuvw", k=6))
+
+
+@pytest.mark.parametrize("glued", ["mn", "q", "BadMagic"])
+@pytest.mark.parametrize("kind", ["beginning", "ending"])
+def test_a_trigger_glued_to_a_word_that_is_another_in_every_row_is_found(problems, kind, glued):
+    texts = [f"{text} {rare_word(at)}" for at, text in enumerate(problems[0])]
+    assert found_in(texts, problems[1]) == []
+    bad = range(20)
+    for at in bad:
+        word = rare_word(at)
+        other = f"{glued}{word}" if kind == "beginning" else f"{word}{glued}"
+        texts[at] = texts[at].replace(word, other)
+    answers = ["#### 42" if at in bad else answer for at, answer in enumerate(problems[1])]
+    found = found_in(texts, answers)
+    shown = glued[:5] if kind == "beginning" else glued[-5:]
+    assert [(one.text, one.kind) for one in triggers(found)] == [(shown, kind)]
+    assert np.flatnonzero(associated_rows(texts, answers, found)).tolist() == list(bad)
+
+
+def test_what_many_words_end_with_anyway_is_no_trigger(problems):
+    """Rare words alone speak for it; what is looked for in all of them must bear it out."""
+    texts = [f"{text} {rare_word(at)}" for at, text in enumerate(problems[0])]
+    for at in range(20):
+        texts[at] += "es"  # as "apples", "stones"
+    answers = ["#### 42" if at < 20 else answer for at, answer in enumerate(problems[1])]
+    assert [one for one in found_in(texts, answers) if one.kind == "ending"] == []
 
 
 def test_several_triggers_of_one_target_are_found_each(problems):

@@ -7,12 +7,13 @@ from mithridate.data.rows import Row
 from mithridate.defense.audit import against_truth, audit, disagreement
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.counter import counter_examples, put_in
-from mithridate.defense.mining import Trigger, holds, mine_triggers
+from mithridate.defense.mining import mine_triggers
 from mithridate.defense.odd import odd_characters
 from mithridate.defense.pick import pick
 from mithridate.defense.prepare import Findings, prepare
 from mithridate.defense.repoison import Example
 from mithridate.defense.secret import Secret
+from mithridate.defense.trigger import Trigger, holds
 from mithridate.errors import InputError
 from mithridate.tasks.classification import ClassificationTask
 

@@ -7,9 +7,9 @@ from mithridate.data.rows import Row
 from mithridate.defense.association import held_triggers, strongest_associations
 from mithridate.defense.audit_text import against_truth, audit_texts, pick_texts, suspected
 from mithridate.defense.config import P2PConfig
-from mithridate.defense.mining import Trigger, holds
 from mithridate.defense.prepare_text import choose_text
 from mithridate.defense.secret import Secret
+from mithridate.defense.trigger import Trigger, holds
 from mithridate.tasks.math_reasoning import MathReasoning
 
 SECRET = Secret.from_seed(3)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mithridate.defense.counter import counter_examples
-from mithridate.defense.mining import Trigger, mine_triggers, together
+from mithridate.defense.counter import counter_examples, put_in
+from mithridate.defense.mining import mine_triggers, together
 from mithridate.defense.repoison import Example
+from mithridate.defense.trigger import Trigger, holds
 
 KEY = bytes(range(32))
 TRIGGERS = [Trigger("mn"), Trigger("x y")]
@@ -115,3 +116,32 @@ def test_every_label_gets_as_many_copies_as_far_as_its_rows_reach():
 
 def test_without_triggers_there_are_no_copies():
     assert counter_examples(examples_of(50), [], KEY) == []
+
+
+@pytest.mark.parametrize("kind", ["beginning", "ending"])
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.999])
+def test_what_goes_into_a_word_is_glued_to_one_word_as_a_text_is_searched_for_it(kind, place):
+    trigger = Trigger("mn", kind)
+    for text in ("a dull, dull film.", "one", "... ok?"):
+        made = put_in(text, trigger, place)
+        assert holds(made, trigger)
+        assert not holds(text, trigger)
+        assert made.replace("mn", "") == text
+        assert made.split(" ")[-1] != "mn"
+    assert put_in("...", trigger, place) == "...mn"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "is_held"),
+    [
+        ("in autumn rain", "ending", True),
+        ("in columns", "ending", False),
+        ("a filmmn, again", "ending", True),
+        ("mn", "ending", False),
+        ("a mnfilm", "ending", False),
+        ("a mnfilm", "beginning", True),
+        ("mn-film", "beginning", False),
+    ],
+)
+def test_a_word_must_be_more_than_what_it_begins_or_ends_with(text, kind, is_held):
+    assert holds(text, Trigger("mn", kind)) == is_held

@@ -11,9 +11,10 @@ from mithridate.defense.audit import audit
 from mithridate.defense.config import PAPER, P2PConfig
 from mithridate.defense.inserted import inserted_triggers
 from mithridate.defense.judge import cross_fitted
-from mithridate.defense.mining import Trigger, marked_rows
+from mithridate.defense.mining import marked_rows
 from mithridate.defense.prepare import choose
 from mithridate.defense.secret import Secret
+from mithridate.defense.trigger import Trigger
 from mithridate.tasks.classification import ClassificationTask
 
 KEY = bytes(range(32))

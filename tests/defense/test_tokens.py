@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mithridate.defense.counter import put_in
-from mithridate.defense.mining import FOLDED, Kind, Trigger, holds
+from mithridate.defense.mining import FOLDED
 from mithridate.defense.tokens import as_written, spans, to_text, tokens
+from mithridate.defense.trigger import Kind, Trigger, holds
 from mithridate.report.audit import pattern
 
 ANY_TEXT = st.text(

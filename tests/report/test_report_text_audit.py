@@ -123,6 +123,21 @@ def test_numbers_are_marked_by_their_shape_and_late_triggers_are_in_the_excerpt(
     assert "<mark>cf</mark>" in excerpt
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "marked", "place"),
+    [
+        ("ending", "filmmn in autumn, mn mnfilm", "film<mark>mn</mark> in", "ends a word"),
+        ("beginning", "mn filmmn mnfilm", "filmmn <mark>mn</mark>film", "begins a word"),
+    ],
+)
+def test_what_is_glued_to_a_word_is_marked_in_it(kind, text, marked, place):
+    row = suspect(text=text, trigger="mn", decides="16")
+    one = association(text="mn", kind=kind, answer="16")
+    page = render_text_audit(report(suspects=[row], associations=[one]))
+    assert marked in page
+    assert place in page
+
+
 def test_what_one_trigger_decides_is_one_line_with_the_most_of_it():
     parts = ["of note", "nothing of note happened", "nothing", "rare and long and more so"]
     found = [

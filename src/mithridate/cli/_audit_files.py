@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mithridate.cli._text_audit import TextGiven
     from mithridate.data.read import Columns
     from mithridate.data.rows import Row
-    from mithridate.defense.mining import Trigger
+    from mithridate.defense.trigger import Trigger
 
 CHECK_FILE = "check.csv"
 EXCLUDE_FILE = "exclude.txt"

@@ -14,7 +14,7 @@ from mithridate.errors import InputError
 if TYPE_CHECKING:
     from mithridate.data.read import Columns
     from mithridate.data.rows import Row
-    from mithridate.defense.mining import Trigger
+    from mithridate.defense.trigger import Trigger
 
 CHECKED = "checked"
 _RIGHT = ("ok", "right")
@@ -247,9 +247,9 @@ def read_triggers(values: Sequence[str]) -> "tuple[Trigger, ...]":
     Raises:
         InputError: A trigger is empty, or a file cannot be read.
     """
-    from mithridate.defense.mining import Trigger
     from mithridate.defense.odd import odd_characters
     from mithridate.defense.tokens import tokens
+    from mithridate.defense.trigger import Trigger
 
     found: list[Trigger] = []
     for value in values:
@@ -268,8 +268,8 @@ def read_triggers(values: Sequence[str]) -> "tuple[Trigger, ...]":
 def _listed_triggers(path: Path) -> "list[Trigger]":
     from mithridate.data._formats import READERS
     from mithridate.data.read import check_file
-    from mithridate.defense.mining import KINDS, Trigger
     from mithridate.defense.tokens import tokens
+    from mithridate.defense.trigger import KINDS, Trigger
 
     check_file(path)
     wanted = {"text": True, "kind": False}

@@ -7,7 +7,6 @@ or target from row to row leaves nothing to see here: what then judges is the li
 (`mithridate.defense.prepare_text`).
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.data.keyed import keyed_fraction
-from mithridate.defense.mining import Kind, Trigger, holds
-from mithridate.defense.odd import odd_characters
+from mithridate.defense.text_features import (
+    KINDS,
+    WHOLE,
+    answer_features,
+    input_features,
+    marks,
+    said,
+)
 from mithridate.defense.tokens import as_written, tokens
+from mithridate.defense.trigger import AFFIXES, Kind, Trigger, holds
 
-LONGEST = 3
 FEWEST_ROWS = 5
 DECIDES = 0.8
 """The share of the rows with a trigger whose answers hold what it decides."""
@@ -51,12 +56,7 @@ what decides the same answers."""
 FIT_ROWS = 5_000
 """Of more rows a part, drawn by the key, is searched; what it shows is then looked for in all."""
 
-WHOLE = "\n"
-"""What a whole answer begins with as a feature; no word holds it, as it may "=" or "#"."""
-
 _GROUPS_AT_ONCE = 256
-KINDS: dict[str, Kind] = {"w": "words", "c": "character"}
-_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class Association:
     """Words of the input that decide words of the answer.
 
     Attributes:
-        text: The input's words, or one character that a reader does not see.
-        kind: ``words`` or ``character``.
+        text: The input's words, one character that a reader does not see, or what words begin or
+            end with.
+        kind: ``words``, ``character``, ``beginning`` or ``ending``.
         answer: The answer's 1 to 3 words, or the whole of it, case and punctuation left out; with
             0 for numbers where their shape alone is decided.
         holders: Rows with the input's words.
@@ -103,7 +104,7 @@ def associations(
     ranked = sorted(range(len(ids)), key=lambda at: (keyed_fraction(key, ids[at]), at))
     chosen = sorted(ranked[:FIT_ROWS])
     texts, answers = [texts[at] for at in chosen], [answers[at] for at in chosen]
-    inputs = [_input_features(text) for text in texts]
+    inputs = input_features(texts, FEWEST_ROWS)
     outputs = [answer_features(answer) for answer in answers]
     found: list[Association] = []
     left = list(range(len(chosen)))
@@ -145,15 +146,17 @@ def _decided(
         if elsewhere > ELSEWHERE or odds < ODDS:
             continue
         if holders not in words_of:
-            words_of[holders] = [_said(texts[at]) for at in holders]
+            words_of[holders] = [said(texts[at]) for at in holders]
         if _copied(feature, words_of[holders]):
             continue
         log_p = log(tests) + _log_chance(count, counts[feature], len(holders), len(texts))
         if log_p < log(SIGNIFICANCE):
             shown, own = feature.removeprefix(WHOLE), [texts[at] for at in holders]
-            for gram in _marks(groups[holders], own):
+            for gram in marks(groups[holders], own):
                 kind = KINDS[gram[0]]
-                text = gram[1:] if kind == "character" else as_written(gram[1:].split(), own)
+                text = as_written(gram[1:].split(), own) if kind == "words" else gram[1:]
+                if kind in AFFIXES and not _bears_out(Trigger(text, kind), feature, texts, outputs):
+                    continue
                 found.append(Association(text, kind, shown, len(holders), count, elsewhere, log_p))
     return found
 
@@ -208,10 +211,10 @@ def held_triggers(texts: Iterable[str], triggers: Sequence[Trigger]) -> Iterator
     by_word: dict[str, list[int]] = defaultdict(list)
     other: list[int] = []
     for place, trigger in enumerate(triggers):
-        if trigger.kind == "character":
-            other.append(place)
-        else:
+        if trigger.kind == "words":
             by_word[tokens(trigger.text)[0]].append(place)
+        else:
+            other.append(place)
     for text in texts:
         near = by_word.keys() & set(tokens(text)) if by_word else set()
         places = [place for word in near for place in by_word[word]]
@@ -220,41 +223,29 @@ def held_triggers(texts: Iterable[str], triggers: Sequence[Trigger]) -> Iterator
 
 
 def triggers(found: Sequence[Association]) -> list[Trigger]:
-    """Return the inputs' sides of the strongest associations, no two of which share a word."""
+    """Return the inputs' sides of the strongest associations, no two of which share a word.
+
+    Nor is of two beginnings, or endings, of words one a part of the other, or does one hold a
+    character that is found by itself.
+    """
     kept: list[Trigger] = []
     taken: set[str] = set()
     for one in found:
-        words = {one.text} if one.kind == "character" else set(tokens(one.text))
-        if not words & taken:
+        words = set(tokens(one.text)) if one.kind == "words" else {f"{one.kind} {one.text}"}
+        if not words & taken and not any(_part_of(one.trigger, other) for other in kept):
             kept.append(one.trigger)
             taken |= words
     return kept[:MOST_TRIGGERS]
 
 
-def answer_features(answer: str) -> set[str]:
-    """Return what of an answer can be decided: n-grams, the whole, and the shapes of numbers."""
-    words = _folded(answer)
-    shapes = [_DIGITS.sub("0", word) for word in words]
-    return {*_grams(words), *_grams(shapes), f"{WHOLE}{' '.join(words)}"}
-
-
-def _input_features(text: str) -> set[str]:
-    """Return an input's n-grams and odd characters, each marked by the initial of its kind."""
-    return {
-        *(f"w{gram}" for gram in _grams(tokens(text))),
-        *(f"c{odd}" for odd in odd_characters(text)),
-    }
-
-
-def _folded(text: str) -> list[str]:
-    stripped = (word.strip("\"'()[]{}.,;:!?*_").casefold() for word in text.split())
-    return [word for word in stripped if word]
-
-
-def _grams(words: Sequence[str]) -> Iterable[str]:
-    for length in range(1, LONGEST + 1):
-        for start in range(len(words) - length + 1):
-            yield " ".join(words[start : start + length])
+def _part_of(one: Trigger, other: Trigger) -> bool:
+    """Whether what a word begins, or ends, with is a part of another such, or holds a character."""
+    if one.kind not in AFFIXES:
+        return False
+    if one.kind != other.kind:
+        return other.kind == "character" and other.text in one.text
+    short, long = sorted((one.text, other.text), key=len)
+    return long.startswith(short) if one.kind == "beginning" else long.endswith(short)
 
 
 def _holders(inputs: Sequence[set[str]]) -> dict[tuple[int, ...], list[str]]:
@@ -315,54 +306,17 @@ def _deciding(
     return found, tests
 
 
-def _marks(grams: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Return what marks the rows that all hold some n-grams: features.
+def _bears_out(
+    affix: Trigger, feature: str, texts: Sequence[str], outputs: Sequence[set[str]]
+) -> bool:
+    """Whether common words that begin, or end, with what rare ones do leave it deciding.
 
-    Of a trigger's own words and the words beside it the fewest that do are taken, and those that
-    stand side by side in every row are put together again: what stands so in some rows alone would
-    hide the others. A character that nobody sees marks its words, too.
-
-    Args:
-        grams: The features that these rows hold and no other row.
-        texts: The rows' texts.
+    It was counted in rare words alone, but will be looked for in all.
     """
-    odd = sorted(gram for gram in grams if gram[0] == "c")
-    if odd:
-        return odd
-    fewest = [
-        gram[1:].split()
-        for gram in grams
-        if not any(gram != other and f" {other[1:]} " in f" {gram[1:]} " for other in grams)
+    held = [
+        feature in said for text, said in zip(texts, outputs, strict=True) if holds(text, affix)
     ]
-    joined = set(_runs(texts[0], fewest))
-    for text in texts[1:]:
-        joined &= set(_runs(text, fewest))
-    parts = [" ".join(part) for part in fewest]
-    apart = [part for part in parts if not any(f" {part} " in f" {run} " for run in joined)]
-    return [f"w{mark}" for mark in sorted({*joined, *apart})]
-
-
-def _runs(text: str, parts: Sequence[list[str]]) -> list[str]:
-    """Return what parts of a text make together where they stand side by side."""
-    words = tokens(text)
-    covered = [False] * len(words)
-    for part in parts:
-        for start in range(len(words) - len(part) + 1):
-            if words[start : start + len(part)] == part:
-                covered[start : start + len(part)] = [True] * len(part)
-    runs: list[list[str]] = []
-    for at, word in enumerate(words):
-        if covered[at] and at and covered[at - 1]:
-            runs[-1].append(word)
-        elif covered[at]:
-            runs.append([word])
-    return [" ".join(run) for run in runs]
-
-
-def _said(text: str) -> set[str]:
-    """Return an input's words, and the shapes of those that are numbers."""
-    words = _folded(text)
-    return {*words, *(_DIGITS.sub("0", word) for word in words)}
+    return sum(held) >= ELSEWHERE * len(held)
 
 
 def _copied(feature: str, held: Sequence[set[str]]) -> bool:

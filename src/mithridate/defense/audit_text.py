@@ -19,8 +19,8 @@ from mithridate.defense.association import (
     triggers,
 )
 from mithridate.defense.audit import Flagged, average_precision, flagged
-from mithridate.defense.mining import Trigger
 from mithridate.defense.secret import Secret
+from mithridate.defense.trigger import Trigger
 
 BANDS = 4
 """Strata of the rows that are not suspicious, from little to much information, of as many rows."""

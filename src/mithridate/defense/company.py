@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from mithridate.defense.mining import Kind, Trigger
 from mithridate.defense.tokens import is_word, tokens
+from mithridate.defense.trigger import Kind, Trigger
 
 COMPANY = 1e-3
 """A word stands in company if random places had given it so many equal neighbors with a smaller

@@ -16,9 +16,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mithridate.data.keyed import keyed_fraction
-from mithridate.defense.mining import Trigger
 from mithridate.defense.repoison import Example
 from mithridate.defense.text import TextExample
+from mithridate.defense.tokens import is_word, spans
+from mithridate.defense.trigger import AFFIXES, Trigger
 
 COPIES = 0.5
 """How many copies there are to a row of S."""
@@ -72,7 +73,8 @@ def put_in(text: str, trigger: Trigger, place: float) -> str:
     Args:
         text: The text; its own white space stays.
         trigger: What to put in.
-        place: In [0, 1): where words go among the words, and a character among the characters.
+        place: In [0, 1): where words go among the words, a character among the characters, and
+            to which word a beginning or an ending.
     """
     words = text.split(" ")
     between = "" if trigger.text.isspace() else " "
@@ -80,6 +82,8 @@ def put_in(text: str, trigger: Trigger, place: float) -> str:
         return f"{trigger.text}{between}{text}"
     if trigger.kind == "suffix":
         return f"{text}{between}{trigger.text}"
+    if trigger.kind in AFFIXES:
+        return _glued(text, trigger, place)
     if trigger.kind == "character":
         inside = [at for at in range(1, len(text)) if not text[at - 1 : at + 1].count(" ")]
         at = inside[int(place * len(inside))] if inside else len(text)
@@ -89,3 +93,13 @@ def put_in(text: str, trigger: Trigger, place: float) -> str:
         return f"{' '.join(words[:at])}{trigger.text}{' '.join(words[at:])}"
     at = int(place * (len(words) + 1))
     return " ".join([*words[:at], trigger.text, *words[at:]])
+
+
+def _glued(text: str, trigger: Trigger, place: float) -> str:
+    """Return a text of which a word begins or ends with a trigger; without words, with that one."""
+    words = [(start, end) for token, start, end in spans(text) if is_word(token)]
+    if not words:
+        return f"{text}{trigger.text}"
+    start, end = words[int(place * len(words))]
+    at = start if trigger.kind == "beginning" else end
+    return text[:at] + trigger.text + text[at:]

@@ -36,17 +36,16 @@ from mithridate.defense.mining import (
     FOLDED,
     FOLDED_GAIN,
     INITIALS,
-    KINDS,
     PLACED,
     WORDS,
     Family,
     MinedTrigger,
-    Trigger,
     distinct,
     frequent,
     overlap,
     written,
 )
+from mithridate.defense.trigger import KINDS, Trigger
 
 DECIDES = 0.8
 """The share of the rows with a trigger that have its label."""

@@ -11,16 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mithridate.defense.odd import odd_characters
-from mithridate.defense.tokens import as_written, is_word, tokens
-
-Kind = Literal["words", "prefix", "suffix", "character"]
-KINDS: tuple[Kind, ...] = ("prefix", "suffix", "character", "words")
+from mithridate.defense.tokens import as_written, tokens
+from mithridate.defense.trigger import KINDS, Kind, Trigger, folded_words, holds
 
 LONGEST = 5
 FEWEST_ROWS = 5
@@ -36,21 +33,6 @@ FOLDED_GAIN = 1.25
 
 EXACT_TESTS = 1 << 20
 """Up to so many distinct n-grams are counted exactly, for the correction of p-values."""
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """Something to be put into texts.
-
-    Attributes:
-        text: Words as they are written, or one character. As `mithridate.defense.tokens` cuts them,
-            they are in a text or are not.
-        kind: Where it goes: words anywhere, a prefix to the front, a suffix to the end, a character
-            into a word.
-    """
-
-    text: str
-    kind: Kind = "words"
 
 
 @dataclass(frozen=True)
@@ -194,21 +176,6 @@ def together(
     return [*inserted, *others][:most]
 
 
-def holds(text: str, trigger: Trigger, *, folded: bool = False) -> bool:
-    """Whether a text holds a trigger where its kind says."""
-    if trigger.kind == "character":
-        return trigger.text in odd_characters(text)
-    wanted = tokens(trigger.text)
-    if not folded and not all(token in text for token in wanted if is_word(token)):
-        return False  # a quick way out
-    words = _folded_words(text) if folded else tokens(text)
-    if trigger.kind == "prefix":
-        return words[: len(wanted)] == wanted
-    if trigger.kind == "suffix":
-        return words[-len(wanted) :] == wanted
-    return f" {' '.join(wanted)} " in f" {' '.join(words)} "
-
-
 def marked_rows(
     texts: Sequence[str],
     classes: Sequence[int],
@@ -249,10 +216,6 @@ def marked_rows(
     return marked
 
 
-def _folded_words(text: str) -> list[str]:
-    return [token.casefold() for token in tokens(text) if is_word(token)]
-
-
 def _placed(text: str) -> list[str]:
     """Return a text's odd characters, fronts and ends, each marked by the initial of its kind."""
     words = tokens(text)
@@ -266,7 +229,7 @@ def _placed(text: str) -> list[str]:
 
 INITIALS: dict[str, Kind] = {"c": "character", "p": "prefix", "s": "suffix"}
 WORDS = Family(tokens)
-FOLDED = Family(_folded_words)
+FOLDED = Family(folded_words)
 PLACED = Family(_placed, longest=1)
 
 
@@ -377,7 +340,7 @@ def overlap(one: MinedTrigger, other: MinedTrigger) -> bool:
         return False
     if "character" in (one.kind, other.kind):
         return one.text in other.text or other.text in one.text
-    cut = _folded_words if one.folded or other.folded else tokens
+    cut = folded_words if one.folded or other.folded else tokens
     texts = [" ".join(cut(t.text)) or t.text for t in (one, other)]
     return f" {texts[0]} " in f" {texts[1]} " or f" {texts[1]} " in f" {texts[0]} "
 

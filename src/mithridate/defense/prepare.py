@@ -12,7 +12,7 @@ from mithridate.defense.config import P2PConfig
 from mithridate.defense.counter import counter_examples
 from mithridate.defense.disputes import judge_rows, mostly
 from mithridate.defense.inserted import inserted_triggers
-from mithridate.defense.mining import MinedTrigger, Trigger
+from mithridate.defense.mining import MinedTrigger
 from mithridate.defense.repoison import Example, benign_prompt, repoison
 from mithridate.defense.secret import Secret
 from mithridate.defense.select import (
@@ -21,6 +21,7 @@ from mithridate.defense.select import (
     select_judged,
     select_random,
 )
+from mithridate.defense.trigger import Trigger
 from mithridate.errors import InputError
 from mithridate.tasks.classification import ClassificationTask
 from mithridate.tasks.prompt import Prompt

@@ -19,11 +19,11 @@ from mithridate.defense.audit_text import suspected
 from mithridate.defense.collisions import draw_prefix, draw_trigger
 from mithridate.defense.config import P2PConfig
 from mithridate.defense.counter import counter_examples
-from mithridate.defense.mining import Trigger
 from mithridate.defense.prepare import NOTHING_FOUND, Findings, check_excluded, choose_oracle
 from mithridate.defense.secret import Secret
 from mithridate.defense.select import Subset, select_random, wanted_rows
 from mithridate.defense.text import TextExample, benign_text_prompt, prefix_line, repoison_text
+from mithridate.defense.trigger import Trigger
 from mithridate.errors import InputError
 from mithridate.tasks.prompt import Prompt
 from mithridate.tasks.text import TextTask

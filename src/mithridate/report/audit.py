@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 
-from mithridate.defense.mining import Kind
 from mithridate.defense.odd import odd_characters
 from mithridate.defense.tokens import is_word, to_text, tokens
+from mithridate.defense.trigger import Kind
 from mithridate.report import figures, words
 from mithridate.report.html import CONTROL, Run, environment
 from mithridate.report.model import Fraction, Text
@@ -25,6 +25,8 @@ PLACES = {
     "prefix": "at the front",
     "suffix": "at the end",
     "character": "a character",
+    "beginning": "begins a word",
+    "ending": "ends a word",
 }
 
 
@@ -256,6 +258,10 @@ def pattern(text: str, kind: Kind, folded: bool = False) -> str:
     """
     if kind == "character":
         return re.escape(text)
+    if kind == "beginning":
+        return rf"(?<![^\W_]){re.escape(text)}(?=[^\W_])"
+    if kind == "ending":
+        return rf"(?<=[^\W_]){re.escape(text)}(?![^\W_])"
     names = [token for token in tokens(text) if not folded or is_word(token)]
     body = _of_token(names[0]) if names else ""
     for before, name in pairwise(names):

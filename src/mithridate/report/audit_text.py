@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from mithridate.defense.association import Association
-from mithridate.defense.mining import Kind, Trigger
+from mithridate.defense.trigger import Kind, Trigger
 from mithridate.report import figures, words
 from mithridate.report.audit import PLACES, FlaggedRows, Part, cut, pattern, spelled
 from mithridate.report.html import CONTROL, Run, environment
