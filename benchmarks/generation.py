@@ -68,11 +68,16 @@ def run_cell(matrix: GenerationMatrix, cell: GenerationCell) -> dict[str, Any]:
 
 
 def _known_floor(matrix: GenerationMatrix, cell: GenerationCell) -> Share | None:
-    """Return the floor that a finished cell of the same attack was measured against."""
+    """Return the floor that a finished cell of the same attack was measured against.
+
+    Or the rate of the reference model itself, where it was trained for a cell of that attack: its
+    line stays when its adapter is gone.
+    """
     for found in matrix.lines():
         same = (found["dataset"], found["attack"]) == (cell.dataset, cell.attack)
-        if same and found["floor"] is not None and found["variant"] != "reference":
-            return share(found["floor_successes"], found["n_triggered"])
+        name = "attack_success_rate" if found["variant"] == "reference" else "floor"
+        if same and found[name] is not None:
+            return share(found[f"{name}_successes"], found["n_triggered"])
     return None
 
 

@@ -70,6 +70,19 @@ def test_a_finished_cell_is_not_run_again(ran):
     assert (ran[0] / "generation.jsonl").read_text() == before
 
 
+def test_the_reference_gives_its_floor_when_its_adapter_is_gone(ran, tmp_path):
+    results, arguments = tmp_path / "results", list(ran[1])
+    results.mkdir()
+    reference, undefended, _ = read_lines(ran[0] / "generation.jsonl")
+    write_jsonl(results / "generation.jsonl", [reference])
+    for option, value in (("--results", results), ("--kept", tmp_path / "kept")):
+        arguments[arguments.index(option) + 1] = str(value)
+    matrix.main([*arguments, "--only", CELLS[0].name])
+    kept, again = read_lines(results / "generation.jsonl")
+    assert kept == reference
+    assert (again["cell"], again["floor"]) == (CELLS[0].name, undefended["floor"])
+
+
 def test_a_run_with_another_seed_leaves_the_first_ones_page(ran):
     results, arguments = ran
     first = (results / "generation.md").read_text()
