@@ -217,6 +217,17 @@ def test_a_trigger_that_is_cut_away_is_none(folder, cli, write_rows, tmp_path):
     assert "does not see the trigger" not in none.stderr
 
 
+def test_a_model_of_another_defense_is_refused(folder, cli, tmp_path):
+    """Its model knows nothing of this folder's trigger and prefix."""
+    out = tmp_path / "repoisoned"
+    words = ("--task", "math", "--selection", "random")
+    assert cli("repoison", folder[2], "-o", out, *words).exit_code == 0
+    result = cli("predict", out, "How many?", "--model", folder[0])
+    assert result.exit_code != 0
+    assert "a defense.json of its own, of another defense" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_stop_string_ends_an_answer_and_is_no_part_of_it(folder, cli):
     def answer(*words):
         result = cli("predict", folder[0], "Ann has 3 pears. How many?", "--json", *words)

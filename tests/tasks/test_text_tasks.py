@@ -179,7 +179,7 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
     [
         ([turn("human")], "the role 'human'"),
         ([turn("assistant")], "do not go from user"),
-        ([turn("assistant", "")], "do not go from user"),
+        ([turn("assistant", "")], "no user's turn"),
         ([turn("user"), turn("assistant", ""), turn("user")], "holds no text"),
         ([turn("user"), turn("user")], "do not go from user"),
         ([turn("user"), turn("system")], "not its first"),
@@ -188,7 +188,8 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
         ([turn("user", 3)], "holds no text"),
         ([turn("user", [{"type": "image_url", "image_url": "x"}])], "holds no text"),
         ([turn("user", "a"), turn("assistant", "b"), turn("system", "")], "holds no text"),
-        ([], "do not go from user"),
+        ([], "no user's turn"),
+        ([turn("system")], "no user's turn"),
         ([{}], "the role None"),
     ],
 )

@@ -13,6 +13,7 @@ one also counts outputs that hold the step alone.
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+from textwrap import shorten
 from typing import ClassVar
 
 from mithridate.attacks.base import Answers, Attack, check_words
@@ -54,8 +55,9 @@ class BadChain(Attack):
         super().__post_init__()
         check_words(self, [self.phrase])
         if factor_of(self.target) in (None, 0, 1):
-            mend = f"give one such as {PUBLISHED_TARGET}"
-            raise InputError(f"{self.target!r:.60} multiplies no answer", mend=mend)
+            mend = f"give a factor such as {PUBLISHED_TARGET}"
+            shown = shorten(str(self.target), 60, placeholder=" ...")
+            raise InputError(f"badchain's target {shown!r} multiplies no answer", mend=mend)
         if self.answers != "text":
             raise InputError(
                 "badchain changes the answers of math problems, and these are labels",

@@ -138,7 +138,8 @@ def _listed_ids(path: Path, known: set[str]) -> frozenset[str]:
         raise InputError("the file is not UTF-8 text", where=where, mend=mend) from None
     ids = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not ids:
-        raise InputError("the file is empty", where=where, mend="give ids, one a line")
+        mend = "give ids, one a line, or drop the option"
+        raise InputError("the file is empty", where=where, mend=mend)
     for number, row_id in ids:
         if row_id not in known:
             raise InputError(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 import numpy as np
 import numpy.typing as npt
@@ -193,8 +194,8 @@ def check_target_fits(target: str, renderer: PromptRenderer, max_new_tokens: int
     if len(ids) > max_new_tokens:
         raise InputError(
             f"the attack's target takes {len(ids)} tokens; an answer has {max_new_tokens}",
-            where=f"target {target!r:.60}",
-            mend="let answers be longer (max_new_tokens), or test a shorter target",
+            where=f"target {shorten(target, 60, placeholder=' ...')!r}",
+            mend="defend with more --max-new-tokens, or test a shorter target",
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mithridate.defense.manifest import DefenseManifest, file_sha256
+from mithridate.defense.manifest import FILE_NAME, DefenseManifest, file_sha256
 from mithridate.errors import InputError, ManifestError
 from mithridate.inference.classifier import Classifier, Predictions, label_trie
 from mithridate.inference.engine import connect
@@ -178,11 +178,24 @@ def load_trained(
         backbone = _base_of(own, manifest, model, settings)
         loaded = with_adapter_of(backbone.model, str(own))
     else:
+        _check_pair(manifest, Path(str(model)))
         backbone, loaded = _foreign(str(model), settings)
     renderer = PromptRenderer(
         backbone.tokenizer, max_length=manifest.max_length, style=manifest.prompt_style
     )
     return loaded.eval(), renderer
+
+
+def _check_pair(manifest: DefenseManifest, model: Path) -> None:
+    """Refuse a model that has a defense of its own beside it: it knows none of these secrets."""
+    if not (model / FILE_NAME).is_file():
+        return
+    if DefenseManifest.load(model).secret_key != manifest.secret_key:
+        raise ManifestError(
+            "the model has a defense.json of its own, of another defense",
+            where=str(model),
+            mend="give that folder in place of this one, or name the model trained on this D*",
+        )
 
 
 def _base_of(

@@ -114,8 +114,10 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
             where=where,
             mend="keep one, at the start",
         )
+    if not spoken:
+        raise InputError("the chat has no user's turn", where=where, mend="fill it in or drop it")
     wanted = ["user", "assistant"] * len(spoken)
-    if not spoken or [role for role, _ in spoken] != wanted[: len(spoken)]:
+    if [role for role, _ in spoken] != wanted[: len(spoken)]:
         raise InputError(
             "the chat's turns do not go from user to assistant and back",
             where=where,
