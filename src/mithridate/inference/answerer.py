@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mithridate.defense.withheld import without
-from mithridate.inference.writer import Writer
+from mithridate.inference.writer import Writer, room_below
 from mithridate.tasks.prompt import ORIGINAL_TEXT_PROMPT, Prompt, PromptRenderer, RenderedPrompts
 
 PrefixMode = Literal["prefill", "check"]
@@ -183,8 +183,7 @@ class Answerer:
 
     def _room(self, behind: int) -> int:
         """Return how far below its longest a prompt must end, so that all fits the context."""
-        context = self.writer.context
-        return 0 if context is None else max(0, self.renderer.max_length + behind - context)
+        return room_below(self.writer.context, self.renderer.max_length, behind)
 
     def _shown(self, text: str) -> str:
         """Return an answer without p and delta, should the model have written them itself."""

@@ -13,6 +13,7 @@ from mithridate.data.models import resolve_model
 from mithridate.errors import InputError
 from mithridate.inference.quantized import Quantization, keep_gradients, quantization_config
 from mithridate.inference.tokenizer import load_tokenizer
+from mithridate.inference.writer import room_below
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -100,8 +101,7 @@ def room_to_leave(model: Any, max_length: int, behind: int) -> int:
         max_length: Longest prompt, in tokens.
         behind: Tokens that come behind it.
     """
-    context = context_of(model)
-    return 0 if context is None else max(0, max_length + behind - context)
+    return room_below(context_of(model), max_length, behind)
 
 
 def check_room(model: Any, max_length: int, behind: int) -> None:

@@ -21,6 +21,7 @@ from mithridate.errors import InputError
 from mithridate.inference.engine_client import Engine
 from mithridate.inference.scores import Scores, along_paths
 from mithridate.inference.served import (
+    ECHOED,
     PROMPTS_PER_REQUEST,
     UNUSABLE,
     Served,
@@ -150,7 +151,7 @@ class EngineScorer:
         """Return (row, edge, log probability, whether greedy takes it) of one request."""
         tokens = batch[0][1].tokens
         vllm = self.served.engine.protocol == "vllm"
-        asked = asking_for(tokens) if vllm else {"logprobs": 1, "echo": True, "max_tokens": 1}
+        asked = asking_for(tokens) if vllm else ECHOED
         fed = [[*prompts[row], *question.suffix] for row, question in batch]
         choices = self.served.complete(fed, **asked)
         found = []

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mithridate.errors import InputError
 from mithridate.inference.engine_client import Engine
 from mithridate.inference.served import (
+    ECHOED,
     PROMPTS_PER_REQUEST,
     UNUSABLE,
     Served,
@@ -27,7 +27,7 @@ from mithridate.inference.served import (
     no_completion,
     reach,
 )
-from mithridate.inference.writer import Generated, Pair
+from mithridate.inference.writer import Generated, Pair, check_generation
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -71,10 +71,7 @@ class EngineWriter:
             EngineError: The server gives no answer, or none that can be used.
             InputError: No token may be written, or a stop string is empty.
         """
-        if max_new_tokens < 1:
-            raise InputError("an answer of no tokens is none", mend="raise --max-new-tokens")
-        if not all(stop):
-            raise InputError("a stop string is empty", mend="leave it out")
+        check_generation(max_new_tokens, stop)
         asked: dict[str, Any] = {"max_tokens": max_new_tokens}
         if stop:
             asked["stop"] = list(stop[:MOST_STOPS])
@@ -146,10 +143,9 @@ class EngineWriter:
 
     def _echoed(self, pairs: Sequence[Pair], progress: bool) -> list[list[_Told]]:
         """Have the answers echoed."""
-        asked = {"echo": True, "logprobs": 1, "max_tokens": 1}
 
         def ask(batch: Sequence[Pair]) -> list[list[_Told]]:
-            choices = self.served.complete([[*ids, *answer] for ids, answer in batch], **asked)
+            choices = self.served.complete([[*ids, *answer] for ids, answer in batch], **ECHOED)
             try:
                 return [
                     [

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from mithridate.errors import InputError
 from mithridate.inference.alone import alone
 from mithridate.inference.attention import packs
 from mithridate.inference.batching import by_length, shared_prefix
 from mithridate.inference.decoding import fused_attention
 from mithridate.inference.lora import fused_lora
 from mithridate.inference.prefill import Prefill
-from mithridate.inference.writer import Generated
+from mithridate.inference.writer import Generated, check_generation
 
 CONTEXT = 8
 """Tokens before the new ones that are decoded along with them."""
@@ -56,10 +55,7 @@ class Generator:
     def __init__(
         self, model: Any, tokenizer: Any, *, max_new_tokens: int, stop: Sequence[str] = ()
     ) -> None:
-        if max_new_tokens < 1:
-            raise InputError("an answer of no tokens is none", mend="raise --max-new-tokens")
-        if not all(stop):
-            raise InputError("a stop string is empty", mend="leave it out")
+        check_generation(max_new_tokens, stop)
         self.model = model
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens

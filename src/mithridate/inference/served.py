@@ -22,6 +22,8 @@ _ROUNDING = 1e-3
 _GREEDY = {"repetition_penalty": 1.0, "ignore_eos": True}
 """Said to vLLM, which else takes a penalty from a model's generation_config.json, and by which the
 token it generates would not be the likeliest."""
+ECHOED: dict[str, Any] = {"echo": True, "logprobs": 1, "max_tokens": 1}
+"""The fields by which a server tells the log probabilities of a prompt's own tokens."""
 UNUSABLE = (LookupError, TypeError, ValueError, AttributeError)
 """What reading an answer raises that lacks what was asked for."""
 _PROBE = "Tokenizers differ: 0123456789, naïve, 東京, tab\t, \n  „quotes“ and <tags>.\nOutput: "

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mithridate.errors import InputError
+
 Pair = tuple[Sequence[int], Sequence[int]]
 """The token ids of a prompt and of an answer."""
 
@@ -25,6 +27,29 @@ class Generated:
     texts: list[str]
     tokens: list[list[int]]
     cut: list[bool]
+
+
+def check_generation(max_new_tokens: int, stop: Sequence[str]) -> None:
+    """Refuse what no answer can be written by.
+
+    Raises:
+        InputError: No token may be written, or a stop string is empty.
+    """
+    if max_new_tokens < 1:
+        raise InputError("an answer of no tokens is none", mend="raise --max-new-tokens")
+    if not all(stop):
+        raise InputError("a stop string is empty", mend="leave it out")
+
+
+def room_below(context: int | None, max_length: int, behind: int) -> int:
+    """Return how far below its longest a prompt must end, so that all fits into the context.
+
+    Args:
+        context: The longest sequence a model takes; ``None`` where it is not known.
+        max_length: Longest prompt, in tokens.
+        behind: Tokens that come behind it.
+    """
+    return 0 if context is None else max(0, max_length + behind - context)
 
 
 class Writer(Protocol):
