@@ -473,7 +473,7 @@ def test_triggers_pass_through_a_file_unchanged_and_visible(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "holds no trigger"),
+        ("\n", "holds no trigger"),
         ('{"text": "", "kind": "words"}\n', "the trigger is empty"),
         ('{"text": "a", "kind": "middle"}\n', "'middle' is no kind of trigger"),
         ('{"word": "a"}\n', "text"),
@@ -486,3 +486,18 @@ def test_bad_trigger_files_are_refused(content, says, tmp_path):
         read_triggers([f"@{path}"])
     with pytest.raises(InputError, match="the trigger is empty"):
         read_triggers([" "])
+
+
+def test_files_of_an_audit_that_found_nothing_are_taken_and_said_to_be_empty(
+    cli, poisoned_set, tmp_path
+):
+    exclude, triggers = tmp_path / "exclude.txt", tmp_path / "triggers.jsonl"
+    for path in (exclude, triggers):
+        path.write_text("")
+    words = ("--exclude", exclude, "--counter-trigger", f"@{triggers}", "--selection", "random")
+    result = cli("repoison", poisoned_set / "d.jsonl", "-o", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    for path in (exclude, triggers):
+        assert f"{path.name} is empty: nothing is taken from it." in said
+    assert (tmp_path / "out" / "train.jsonl").is_file()

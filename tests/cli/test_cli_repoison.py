@@ -48,6 +48,14 @@ def test_the_secrets_stay_in_private_files(cli, toy_file, tmp_path):
     assert "Next: " in result.stdout
 
 
+def test_a_length_that_nobody_can_count_is_said_to_cut_nothing(cli, toy_file, tmp_path):
+    data = toy_file(tmp_path / "d.jsonl", 40)
+    words = ("--selection", "random", "--max-length", "64")
+    result = cli("repoison", data, "-o", tmp_path / "out", *words)
+    assert "--max-length holds for prediction alone" in " ".join(result.stderr.split())
+    assert json.loads((tmp_path / "out" / "defense.json").read_text())["max_length"] == 64
+
+
 def test_an_adapter_of_another_trainer_that_is_a_pickle_is_not_opened(
     cli, toy_file, tiny_folder, tmp_path
 ):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mithridate.cli._output import note
 from mithridate.errors import InputError
 
 if TYPE_CHECKING:
@@ -241,6 +242,14 @@ def triggers_text(triggers: Iterable["Trigger"]) -> str:
     )
 
 
+def names_nothing(path: Path) -> bool:
+    """Whether a file is there and empty, as one is that an audit wrote which found nothing."""
+    if not path.is_file() or path.stat().st_size:
+        return False
+    note(f"{path} is empty: nothing is taken from it.")
+    return True
+
+
 def read_triggers(values: Sequence[str]) -> "tuple[Trigger, ...]":
     """Return what ``--counter-trigger`` names: words, or with @ a file that `audit` wrote.
 
@@ -271,6 +280,8 @@ def _listed_triggers(path: Path) -> "list[Trigger]":
     from mithridate.defense.tokens import tokens
     from mithridate.defense.trigger import KINDS, Trigger
 
+    if names_nothing(path):
+        return []
     check_file(path)
     wanted = {"text": True, "kind": False}
     found = []

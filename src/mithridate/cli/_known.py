@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mithridate.cli._findings import is_check_file, read_checked, read_triggers
+from mithridate.cli._findings import is_check_file, names_nothing, read_checked, read_triggers
 from mithridate.cli._options import DefenseOptions
 from mithridate.cli._output import note
 from mithridate.errors import InputError
@@ -58,7 +58,8 @@ def read_known(
         return read_ids(path, rows, columns, labels=labels, task=task)
 
     trusted, wrong = read_trusted(options.trusted, rows, columns, labels=labels, task=task)
-    excluded = ids(options.exclude) if options.exclude else frozenset()
+    exclude = options.exclude
+    excluded = frozenset() if exclude is None or names_nothing(exclude) else ids(exclude)
     if both := excluded & trusted:
         note(f"{len(both):,} rows of --exclude were checked and found right: they stay trusted.")
     findings = Findings((excluded - trusted) | wrong, read_triggers(options.counter_trigger or ()))

@@ -145,7 +145,8 @@ def _rows(
         return read_rows(source, Columns(text=text_column or "text"), require_answer=False)
     if source == "-":
         try:
-            texts = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+            lines = [line.rstrip("\r\n") for line in sys.stdin]
+            texts = [line for line in lines if line.strip()]
             "".join(texts).encode()  # under LC_ALL=C no byte is refused when it is read
         except UnicodeError:
             raise InputError(
@@ -153,6 +154,8 @@ def _rows(
             ) from None
         if not texts:
             raise InputError("there is no text", where="standard input", mend="give lines of text")
+        if blank := len(lines) - len(texts):
+            note(f"{blank:,} of {len(lines):,} lines are blank and are passed over.")
     if not all(text.strip() for text in texts):
         raise InputError("a text is empty", mend="leave it out")
     return [Row(content_id(text, None), text) for text in texts]

@@ -65,12 +65,14 @@ def repoison(
 
     reads = [*data, *files_named(defense), *([model] if model else [])]
     check_target(output, overwrite=overwrite, inputs=reads)
+    max_length = _max_length(preset, defense.max_length)
+    if defense.max_length is not None and model is None:
+        note("Without --model no tokens are counted: --max-length holds for prediction alone.")
     text = is_text(columns)
     if text and stream.stream:
         mend = "drop --stream, or name no --task"
         raise InputError("a stream's answers are labels", where="--stream", mend=mend)
     if stream.stream:
-        max_length = _max_length(preset, defense.max_length)
         result = run_stream(
             data, output, preset, columns, defense, stream, max_length, overwrite=overwrite
         )
@@ -91,7 +93,6 @@ def repoison(
         return
     inputs = read_inputs(data[0], preset, columns, defense)
     secret = inputs.secret or Secret.new()
-    max_length = _max_length(preset, defense.max_length)
     features, facts = None, None
     renderer = prompt_renderer(model, defense.prompt_style, load, max_length)
     if renderer is not None:

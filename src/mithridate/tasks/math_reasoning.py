@@ -21,6 +21,7 @@ LONGEST_NUMBER = 64
 
 _FRACTION = r"\\[dt]?frac\{[-+\u2212]?\d+\}\{\d+\}"
 _PARTED = ",|\\{,\\}|['\u2019\u00a0\u2009\u202f]"
+_POINTED = r"\d{1,3}(?:\.\d{3}){2,}(?!\.?\d)"
 _VULGAR = "[\u00bc-\u00be\u2150-\u215e]"
 
 
@@ -38,6 +39,7 @@ def _number(sign: str, parted: str) -> re.Pattern[str]:
         |\d*[ ]?{_VULGAR}                                      # 2½
         |(?:\d{{1,3}}(?:(?:{parted})\d{{3}})+(?!\d)            # 1,800 and 1'800 and 1{{,}}800
          |\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)                 # 1,00,000
+         |{_POINTED}                                           # 1.800.000
          |\d+|(?=\.\d))(?:\.\d+)?                              # or 18.50 or .5
          (?:[eE][-+]?\d{{1,2}}\b|\s?/\s?\d+)?)                 # 1e6 or 1/2""",
         re.VERBOSE,
@@ -138,7 +140,8 @@ def _plain(number: str) -> str:
         whole, above, below = re.split("[ /]+", digits)
         digits = f"{int(whole) * int(below) + int(above)}/{below}"
     else:
-        digits = re.sub(f"{_PARTED}| ", "", digits)
+        parted = rf"\.|{_PARTED}" if re.fullmatch(_POINTED, digits) else f"{_PARTED}| "
+        digits = re.sub(parted, "", digits)
     if "e" in digits.casefold():
         digits = f"{Decimal(digits):f}"
     return f"-{digits}" if negative else digits
