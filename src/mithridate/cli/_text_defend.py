@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mithridate.cli._data_options import DataOptions
 from mithridate.cli._dstar import prompt_renderer, write_dstar
 from mithridate.cli._inputs import require_model_extra, training_config
+from mithridate.cli._learned import Learned, ask
 from mithridate.cli._options import DefenseOptions, LoadOptions, Preset, TrainingOptions
 from mithridate.cli._output import (
     duration,
@@ -201,8 +202,13 @@ def _metrics(job: TextJob, finished: "TextDefense", run: Run, output: Path) -> d
 
     facts = finished.model.manifest.model
     training = finished.fitted.training
+    learned = ask(
+        finished.prepared.examples,
+        lambda texts: finished.model.answerer.flags(texts, progress=False),
+    )
     return {
         **text_summary(job.inputs, finished.prepared, output),
+        "learned": None if learned is None else asdict(learned),
         "model": facts.reference if facts else None,
         "precision": facts.precision if facts else None,
         "quantization": job.quantization,
@@ -291,12 +297,13 @@ def text_facts(result: dict[str, Any]) -> list[tuple[str, object]]:
 
 def show_defended(result: dict[str, Any], output: Path) -> None:
     """Print what was done, and the next step."""
-    seconds, losses = result["seconds"], result["losses"]
+    seconds, losses, learned = result["seconds"], result["losses"], result["learned"]
     facts = [
         ("model", result["model"]),
         *text_facts(result),
         ("training loss", f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else None),
         ("epoch kept", kept_epoch(result["dev"])),
+        ("inside the protected domain", Learned(**learned) if learned else None),
         ("time", duration(seconds["selection"] + seconds["fit"])),
         ("folder", output),
     ]

@@ -14,6 +14,7 @@ from mithridate.cli._inputs import (
     require_model_extra,
     training_config,
 )
+from mithridate.cli._learned import Learned, ask
 from mithridate.cli._options import (
     Data,
     DefenseOptions,
@@ -287,8 +288,12 @@ def _metrics(job: Job, finished: "Defense", run: "Run", output: Path) -> dict[st
 
     facts = finished.model.manifest.model
     training = finished.fitted.training
+    learned = ask(
+        finished.prepared.examples, lambda texts: finished.model.predict(texts).suspicion > 0.5
+    )
     return {
         **summary(job.inputs, finished.prepared, output),
+        "learned": None if learned is None else asdict(learned),
         "model": facts.reference if facts else None,
         "precision": facts.precision if facts else None,
         "quantization": job.quantization,
@@ -314,13 +319,14 @@ def _metrics(job: Job, finished: "Defense", run: "Run", output: Path) -> dict[st
 
 def _show(result: dict[str, Any], output: Path) -> None:
     seconds = result["seconds"]
-    losses = result["losses"]
+    losses, learned = result["losses"], result["learned"]
     facts = [
         ("model", result["model"]),
         *subset_facts(result),
         ("inputs cut", f"{result['cut']:,}" if result["cut"] else None),
         ("training loss", f"{losses[0]:.3f} to {losses[-1]:.3f}" if losses else None),
         ("epoch kept", kept_epoch(result["dev"])),
+        ("inside the protected domain", Learned(**learned) if learned else None),
         ("time", duration(seconds["selection"] + seconds["fit"])),
         ("folder", output),
     ]
