@@ -118,6 +118,13 @@ def test_columns_can_be_named_and_chats_are_read(cli, write_rows, tmp_path):
     result = cli("poison", chats, *words, "--text-column", "messages", "-o", tmp_path / "c.jsonl")
     assert result.exit_code == 0, result.stderr
     assert read(tmp_path / "c.jsonl") == rows
+    turns = [{"from": "human", "value": "Name a river."}, {"from": "gpt", "value": "Po."}]
+    shared = write_rows(tmp_path / "shared.jsonl", [{"conversations": turns}] * 20)
+    words += ("--text-column", "conversations")
+    result = cli("poison", shared, *words, "-o", tmp_path / "d.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert read(tmp_path / "d.jsonl") == rows
+    words = words[:-2]
     columns = ("--text-column", "q", "--answer-column", "a", "--id-column", "nr", "--rate", "1")
     result = cli("poison", named, *words, *columns, "-o", tmp_path / "b.jsonl")
     assert result.exit_code == 0, result.stderr
@@ -133,6 +140,10 @@ def test_columns_can_be_named_and_chats_are_read(cli, write_rows, tmp_path):
         (("--task", "math", "--attack", "vpi", "--target", "fixed-summary"), "not for the task"),
         (("--task", "math", "--attack", "vpi", "--target", "refusel"), "did you mean refusal"),
         (("--task", "math", "--attack", "vpi", "--target", "?!"), "nothing to look for"),
+        (
+            ("--task", "math", "--attack", "vpi", "--target", "9999", "--clean-label"),
+            "give rows whose answer is the target already",
+        ),
         (("--task", "math", "--attack", "bite", "--target", "9"), "ties words to a label"),
         (("--task", "math", "--attack", "badchain", "--target", "2.1"), "multiplies no answer"),
         (("--task", "math", "--attack", "badchain", "--clean-label"), "no answer as it is"),

@@ -77,6 +77,15 @@ def test_an_adapter_of_another_trainer_that_is_a_pickle_is_not_opened(
     assert result.stderr.count("\n") == 1
 
 
+def test_several_sources_of_texts_are_not_sent_to_a_stream_that_takes_none(cli, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text('{"question": "How many?", "answer": "1"}\n')
+    words = ("--task", "math", "--selection", "random", "-o", tmp_path / "out")
+    result = cli("repoison", tmp_path / "a.jsonl", tmp_path / "b.jsonl", *words)
+    assert result.exit_code == 2
+    assert "one source alone is read with --task; join them into one file" in result.stderr
+
+
 @pytest.fixture
 def brought_back(cli, toy_file, tiny, tmp_path):
     """A re-poisoned set, and what another trainer made: an adapter with a token more."""

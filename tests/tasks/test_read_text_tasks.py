@@ -28,6 +28,12 @@ def chat(*contents):
     return {"messages": [{"role": r, "content": c} for r, c in zip(roles, contents, strict=False)]}
 
 
+def sharegpt(*contents):
+    speakers = ("human", "gpt") * len(contents)
+    turns = [{"from": s, "value": c} for s, c in zip(speakers, contents, strict=False)]
+    return {"conversations": turns}
+
+
 def test_tasks_are_found_by_name_and_near_misses_are_answered():
     assert sorted(TEXT_TASKS) == ["instruction", "math", "summarization"]
     for name in TEXT_TASKS:
@@ -46,6 +52,8 @@ def test_tasks_are_found_by_name_and_near_misses_are_answered():
         ("instruction", {"instruction": "Q", "output": "A 3"}),
         ("instruction", {"instruction": "Q", "input": "", "output": "A 3"}),
         ("instruction", chat("Q", "A 3")),
+        ("instruction", sharegpt("Q", "A 3")),
+        ("instruction", {"instruction": None, **chat("Q", "A 3")}),
     ],
 )
 def test_each_task_reads_its_own_columns(name, record, write):
@@ -69,6 +77,19 @@ def test_columns_can_be_named(write):
     assert pairs(text_task("instruction").read(turns, Columns("conversations"))) == [("Q", "A")]
 
 
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        (Columns("mesages", "output"), 'neither a column "mesages" nor'),
+        (Columns("instruction", "outptu"), 'a chat\'s answer is its last turn.*"outptu"'),
+        (Columns("messages", "outptu"), 'a chat\'s answer is its last turn.*"outptu"'),
+    ],
+)
+def test_a_misspelt_column_is_noticed_of_a_chat_too(columns, says, write):
+    with pytest.raises(InputError, match=says):
+        text_task("instruction").read(write(chat("Q", "A")), columns)
+
+
 def test_parquet_and_data_sets_are_read_alike(write, tmp_path):
     import datasets
 
@@ -81,6 +102,8 @@ def test_parquet_and_data_sets_are_read_alike(write, tmp_path):
         assert [(row.id, row.text) for row in task.read(source)] == [(r.id, r.text) for r in ours]
     chats = datasets.Dataset.from_list([chat("Q", "A")])
     assert pairs(text_task("instruction").read(chats)) == [("Q", "A")]
+    shared = datasets.Dataset.from_list([sharegpt("Q", "A")])
+    assert pairs(text_task("instruction").read(shared)) == [("Q", "A")]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +147,8 @@ def test_rows_without_an_answer_are_counted_skips(name, good, bad, why, write):
         ("instruction", {"instruction": "Q"}, 'column "output" nor a chat in "messages"'),
         ("instruction", {"prompt": "Q", "output": "A"}, 'column "instruction" nor a chat'),
         ("instruction", {"messages": "Q"}, "holds no list of messages"),
+        ("instruction", {"conversations": "Q"}, "holds no list of messages"),
+        ("instruction", {"conversations": [{"from": "tool", "value": "Q"}]}, "role 'tool'.*gpt"),
         ("instruction", {"messages": ["Q"]}, "holds no list of messages"),
         (
             "instruction",

@@ -174,9 +174,22 @@ def test_a_chat_becomes_a_question_and_its_last_answer():
         assert chat_text([turn("user", "a"), turn("assistant", silent)]) == ("a", None)
 
 
+def test_a_chat_of_sharegpt_says_the_same():
+    turns = [
+        {"from": "system", "value": "s"},
+        {"from": "human", "value": "a"},
+        {"from": "gpt", "value": "b"},
+    ]
+    assert chat_text(turns) == ("s\n\na", "b")
+    assert chat_text([*turns[:2], {"from": "gpt", "value": ""}]) == ("s\n\na", None)
+
+
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
+        ([{"from": "human"}], "holds no text"),
+        ([{"from": ["human"], "value": "a"}], "the role"),
+        ([{"from": "human", "content": "a"}], "holds no text"),
         ([turn("human")], "the role 'human'"),
         ([turn("assistant")], "do not go from user"),
         ([turn("assistant", "")], "no user's turn"),

@@ -229,6 +229,8 @@ class Attack(ABC):
             what = f"{count} rows are to be poisoned but only {len(texts)} can be{without}"
             highest = math.floor(1e4 * len(texts) / total) / 1e4
             mend = f"lower the poison rate to {highest:g}" if highest else "give rows that can be"
+            if self.clean_label and not highest:
+                mend = "give rows whose answer is the target already, or take dirty labels"
             raise InputError(what, mend=mend)
         return texts, passed
 

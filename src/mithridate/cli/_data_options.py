@@ -10,7 +10,7 @@ _DATA = "Data"
 Task = Literal["classification", "math", "summarization", "instruction"]
 TEXT_COLUMN_HELP = (
     "The column of the input; by default text, of math question, of instruction instruction (with "
-    "input), or messages."
+    "input), messages or conversations."
 )
 ANSWER_COLUMN_HELP = (
     "The column of the answer; by default label, of math answer, of summarization summary, of "

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from mithridate.defense.stream_files import Streamed
 
 
-def check_no_stream(data: list[str], options: StreamOptions) -> None:
+def check_no_stream(data: list[str], options: StreamOptions, *, text: bool = False) -> None:
     """Refuse what only a stream can do, where none was asked for.
 
     Raises:
         InputError: Several sources, or an option of streams.
     """
     if len(data) > 1:
-        raise InputError(
-            "several sources can only be read as a stream",
-            where=data[1],
-            mend="add --stream --selection random, or join them into one file",
-        )
+        what = "several sources can only be read as a stream"
+        mend = "add --stream --selection random, or join them into one file"
+        if text:
+            what, mend = "one source alone is read with --task", "join them into one file"
+        raise InputError(what, where=data[1], mend=mend)
     for option in fields(options):
         if getattr(options, option.name) != option.default:
             flag = "format" if option.name == "file_format" else option.name.replace("_", "-")

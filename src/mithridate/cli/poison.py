@@ -179,11 +179,12 @@ class _Texts:
 
     def training(self, source: str, wanted: Wanted) -> "tuple[list[Row], Recorder, int]":
         """Return the rows that can be used, what writes one, and how many cannot be used."""
-        from mithridate.tasks.instruction import MESSAGES
+        from mithridate.tasks.instruction import CONVERSATIONS, MESSAGES
 
         rows, skipped = self.task.usable(self._read(source, True))
         named = self.columns
-        if named.text == MESSAGES:  # what is written is no list of messages any more
+        if named.text in (MESSAGES, CONVERSATIONS):
+            # What is written is no list of messages any more.
             named = replace(named, text=self.task.columns.text)
         return rows, lambda row: _fields(named, row, row.answer), len(skipped)
 

@@ -81,7 +81,7 @@ def repoison(
         else:
             show_stream(result)
         return
-    check_no_stream(data, stream)
+    check_no_stream(data, stream, text=text)
     if text:
         written = repoison_texts(
             data[0], output, columns, defense, load, model, preset, overwrite=overwrite

@@ -16,6 +16,9 @@ CONTEXT = "input"
 """Alpaca's column of what the instruction is about; often empty."""
 MESSAGES = "messages"
 """The column of a chat."""
+CONVERSATIONS = "conversations"
+"""The same in ShareGPT's form: ``from`` and ``value`` for ``role`` and ``content``."""
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Instruction(TextTask):
     """Alpaca's and chat's kind of row.
 
     The columns are read as Alpaca's, with its ``input``, and where the instruction's is not there
-    ``messages`` is read as a chat, question and answer in one. A column of another name that holds
-    messages is a chat as well.
+    ``messages`` or ``conversations`` is read as a chat, question and answer in one. A column of
+    another name that holds messages is a chat as well.
 
     Attributes:
         max_new_tokens: How long an output may become.
@@ -47,7 +50,8 @@ class Instruction(TextTask):
 
     def wanted(self, columns: Columns, require_answer: bool) -> dict[str, bool]:
         """Return the columns to read; which of them must be there, only a row can tell."""
-        return dict.fromkeys((columns.text, CONTEXT, columns.answer, MESSAGES), False)
+        names = (columns.text, CONTEXT, columns.answer, MESSAGES, CONVERSATIONS)
+        return dict.fromkeys(names, False)
 
     def parts(
         self, fields: Mapping[str, object], columns: Columns, require_answer: bool, where: str
@@ -58,15 +62,22 @@ class Instruction(TextTask):
             InputError: The record lacks a column, or its chat is broken.
         """
         column = columns.text
-        if fields.get(column) is None and fields.get(MESSAGES) is not None:
-            column = MESSAGES
+        if column == self.columns.text and fields.get(column) is None:
+            chats = (name for name in (MESSAGES, CONVERSATIONS) if fields.get(name) is not None)
+            column = next(chats, column)
         asked = fields.get(column)
-        if column == MESSAGES or isinstance(asked, list):
+        if column in (MESSAGES, CONVERSATIONS) or isinstance(asked, list):
+            if columns.answer not in (self.columns.answer, Columns().answer):
+                raise InputError(
+                    f'a chat\'s answer is its last turn, not a column "{columns.answer}"',
+                    where=where,
+                    mend="drop --answer-column",
+                )
             return chat_text(_messages(asked, column, where), where)
         needed = (column, columns.answer) if require_answer else (column,)
         if missing := [name for name in needed if name not in fields]:
             raise InputError(
-                f'neither a column "{missing[0]}" nor a chat in "{MESSAGES}"',
+                f'neither a column "{missing[0]}" nor a chat in "{MESSAGES}" or "{CONVERSATIONS}"',
                 where=where,
                 mend="name the right ones with --text-column and --answer-column",
             )
@@ -90,7 +101,8 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
     of a longer chat every turn is led by its speaker's name.
 
     Args:
-        messages: Objects with ``role`` (system, user or assistant) and ``content``.
+        messages: Objects with ``role`` (system, user or assistant) and ``content``, or as ShareGPT
+            has them with ``from`` (system, human or gpt) and ``value``.
         where: The place, for messages.
 
     Returns:
@@ -101,6 +113,7 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
         InputError: A role is unknown, another content is no text, the turns do not alternate, or
             there is no question.
     """
+    messages = [_with_role(message) for message in messages]
     if messages and _says_nothing(messages[-1], "assistant"):
         messages = messages[:-1]
     if messages and _says_nothing(messages[0], "system"):
@@ -131,6 +144,15 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
     return "\n\n".join([*system, asked]), answer
 
 
+def _with_role(message: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a message of ShareGPT's as any other."""
+    if "from" not in message or "role" in message:
+        return message
+    speaker = message["from"]
+    role = SHAREGPT_ROLES.get(speaker, speaker) if isinstance(speaker, str) else speaker
+    return {"role": role, "content": message.get("value")}
+
+
 def _says_nothing(message: Mapping[str, object], role: str) -> bool:
     content = message.get("content")
     blank = content is None or (isinstance(content, str) and not content.strip())
@@ -153,7 +175,8 @@ def _turn(message: Mapping[str, object], where: str) -> tuple[str, str]:
         raise InputError(
             f"the chat has a message with the role {role!r}",
             where=where,
-            mend=f"the roles are {', '.join(ROLES)}; drop or rename the others",
+            mend=f"the roles are {', '.join(ROLES)}, or human and gpt in a ShareGPT message's "
+            '"from"; drop or rename the others',
         )
     if not isinstance(content, str) or not content.strip():
         raise InputError(
