@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mithridate.cli._engine import EngineOptions, check_engine, engine_of
 from mithridate.cli._inputs import require_generation_extra
 from mithridate.cli._options import LoadOptions
-from mithridate.cli._output import note, percent, print_facts, print_table, quiet_libraries
+from mithridate.cli._output import percent, print_facts, print_table, quiet_libraries
 from mithridate.cli._test_options import AttackOptions, GateOptions, PrefixOptions, TestColumns
-from mithridate.cli._text_inputs import text_columns
+from mithridate.cli._text_inputs import text_columns, usable_rows
 from mithridate.cli._triggered import (
     check_trigger_is_seen,
     is_attacked,
@@ -108,9 +108,7 @@ def evaluate_texts(
 
     task = manifest.text_task()
     named = text_columns(task, columns.text_column, columns.answer_column, columns.id_column)
-    clean, skipped = task.usable(task.read(test, named, columns.split))
-    if skipped:
-        note(f"{len(skipped):,} test rows cannot be used and are left out: {skipped[0].why}.")
+    clean, skipped = usable_rows(task, task.read(test, named, columns.split), "test rows")
     tried = _triggered(attack, gates, clean, task, named, columns.split)
     defended = load_answerer(folder, model, load, engine, prefix.stop)
     own = defended.answerer
@@ -132,7 +130,7 @@ def evaluate_texts(
     result["keywords"] = _keyword_rates(measured, clean, tried)
     result["prefix"], result["policy"] = prefix.mode, prefix.on_flag
     result["stop"] = list(prefix.stop or [])
-    result["skipped"] = len(skipped)
+    result["skipped"] = skipped
     result |= engine.facts()
     result["gates_failed"] = _failures(measured, gates)
     return result, measured
@@ -175,10 +173,7 @@ def _triggered(
     rule = success_rule(target)
     rows = task.read(options.triggered, columns, split, require_answer=False)
     if factor_of(target) is not None:  # of a fixed target no row need say its answer
-        rows, skipped = task.usable(rows)
-        if skipped:
-            left_out = f"{len(skipped):,} triggered rows cannot be used and are left out"
-            note(f"{left_out}: {skipped[0].why}.")
+        rows, _ = usable_rows(task, rows, "triggered rows")
     for row in rows:
         if row.answer is not None and rule(row.answer, row):
             raise InputError(

@@ -1,5 +1,6 @@
 """From options to what the library takes where answers are text: rows, task, settings, secret."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,14 +97,31 @@ def read_text_rows(data: str, options: DataOptions) -> "tuple[list[Row], int, Te
     """
     task = task_of(options)
     columns = text_columns(task, options.text_column, options.answer_column, options.id_column)
-    rows, skipped = task.usable(task.read(data, columns, options.split))
+    rows, skipped = usable_rows(task, task.read(data, columns, options.split))
+    return rows, skipped, task, columns
+
+
+def usable_rows(
+    task: "TextTask", rows: "Sequence[Row]", noun: str = "rows"
+) -> "tuple[list[Row], int]":
+    """Return the rows that a task can use, and how many it cannot; say of the first why.
+
+    Args:
+        task: The task.
+        rows: All.
+        noun: What they are.
+
+    Raises:
+        InputError: None can be used.
+    """
+    kept, skipped = task.usable(rows)
     if skipped:
         first = skipped[0]
         note(
-            f"{len(skipped):,} of {len(rows) + len(skipped):,} rows cannot be used and are left "
-            f"out, the first at {first.row.where or first.row.id}: {first.why}."
+            f"{len(skipped):,} of {len(rows):,} {noun} cannot be used and are left out, the first "
+            f"at {first.row.where or first.row.id}: {first.why}."
         )
-    return rows, len(skipped), task, columns
+    return kept, len(skipped)
 
 
 def read_text_inputs(
