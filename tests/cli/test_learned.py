@@ -45,7 +45,7 @@ def test_without_rows_of_s_nothing_is_asked():
 
 
 @pytest.mark.parametrize("task", ["classification", "math"])
-def test_a_model_that_learned_nothing_is_warned_of_whatever_the_task(
+def test_a_model_that_was_hardly_trained_is_asked_and_what_it_says_is_written_down(
     task, cli, make_toy_rows, make_problems, tiny_folder, tmp_path
 ):
     data, output = tmp_path / "d.jsonl", tmp_path / "out"
@@ -58,10 +58,10 @@ def test_a_model_that_learned_nothing_is_warned_of_whatever_the_task(
     words = ("--task", task, "--model", tiny_folder, "--selection", "random", "--epochs", "1")
     result = cli("defend", data, "-o", output, *words, "--learning-rate", "1e-9")
     assert result.exit_code == 0, result.stderr
-    assert "The defense does not hold yet: of 16 re-poisoned rows" in " ".join(
-        result.stderr.split()
-    )
-    assert "of 16 re-poisoned rows asked" in " ".join(result.stdout.split())
-    learned = json.loads((output / "metrics.json").read_text())["learned"]
-    assert learned["asked"] == 16
-    assert learned["inside"] < 14
+    learned = Learned(**json.loads((output / "metrics.json").read_text())["learned"])
+    assert learned.asked == 16
+    said = " ".join(result.stderr.split())
+    # By chance an untrained model may prefer the safe labels; it begins with no prefix by chance.
+    assert ("The defense does not hold yet" in said) is (learned.inside < 14.4)
+    assert task == "classification" or learned.inside == 0
+    assert str(learned) in " ".join(result.stdout.split())
