@@ -180,7 +180,11 @@ class GenerationCell:
 
 
 def generation_cells() -> list[GenerationCell]:
-    """Return all cells, the most telling first, so that a run cut short still says most."""
+    """Return all cells, the most telling first, so that a run cut short still says most.
+
+    Five attacks under every defense, and BadChain, which has a target of its own, under the two
+    that say most.
+    """
     sets = ("refusal", "asdiv", "headlines", "negsentiment")
     usual: tuple[Defense, ...] = ("none", "agreement")
     rest: tuple[Defense, ...] = ("random", "oracle")
@@ -203,7 +207,6 @@ def generation_cells() -> list[GenerationCell]:
         *cells(sets, attacks[1:], usual),
         *cells(["gsm8k"], ["badnets", "badchain"], usual),
         *cells(sets, attacks, rest),
-        *cells(["asdiv"], ["badchain"], rest),
-        *cells(["gsm8k"], [*attacks, "badchain"], (*usual, *rest)),
+        *cells(["gsm8k"], attacks, (*usual, *rest)),
     ]
     return list(dict.fromkeys(everything))
