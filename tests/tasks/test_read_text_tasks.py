@@ -78,6 +78,35 @@ def test_columns_can_be_named(write):
 
 
 @pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({"system": "Be brief."}, "Be brief.\n\nQ"),
+        ({"system": " ", "history": []}, "Q"),
+        ({"system": None, "history": None}, "Q"),
+        ({"history": [["q", "a"]]}, "User: q\n\nAssistant: a\n\nUser: Q"),
+        (
+            {"system": "Be brief.", "history": [["q", "a"]]},
+            "Be brief.\n\nUser: q\n\nAssistant: a\n\nUser: Q",
+        ),
+    ],
+)
+def test_what_llama_factory_puts_before_an_instruction_is_part_of_the_question(more, asked, write):
+    task = text_task("instruction")
+    assert pairs(task.read(write({"instruction": "Q", "output": "A", **more}))) == [(asked, "A")]
+    named = write({"prompt": "Q", "output": "A", **more}, name="named.jsonl")
+    assert pairs(task.read(named, Columns("prompt", "output"))) == [("Q", "A")]
+
+
+def test_a_system_column_is_a_chat_s_system_message(write):
+    path = write({**sharegpt("Q", "A"), "system": "Be brief.", "history": "no part of a chat"})
+    assert pairs(text_task("instruction").read(path)) == [("Be brief.\n\nQ", "A")]
+    twice = chat("Q", "A")["messages"]
+    path = write({"messages": [{"role": "system", "content": "s"}, *twice], "system": "t"})
+    with pytest.raises(InputError, match="not its first"):
+        text_task("instruction").read(path)
+
+
+@pytest.mark.parametrize(
     ("columns", "says"),
     [
         (Columns("mesages", "output"), 'neither a column "mesages" nor'),
@@ -147,6 +176,11 @@ def test_rows_without_an_answer_are_counted_skips(name, good, bad, why, write):
         ("instruction", {"instruction": "Q"}, 'column "output" nor a chat in "messages"'),
         ("instruction", {"prompt": "Q", "output": "A"}, 'column "instruction" nor a chat'),
         ("instruction", {"messages": "Q"}, "holds no list of messages"),
+        (
+            "instruction",
+            {"instruction": "Q", "output": "A", "history": ["q", "a"]},
+            'column "history" holds no pairs',
+        ),
         ("instruction", {"conversations": "Q"}, "holds no list of messages"),
         ("instruction", {"conversations": [{"from": "tool", "value": "Q"}]}, "role 'tool'.*gpt"),
         ("instruction", {"messages": ["Q"]}, "holds no list of messages"),

@@ -18,6 +18,10 @@ MESSAGES = "messages"
 """The column of a chat."""
 CONVERSATIONS = "conversations"
 """The same in ShareGPT's form: ``from`` and ``value`` for ``role`` and ``content``."""
+SYSTEM = "system"
+"""LLaMA-Factory's column of a system message, beside a chat or an instruction."""
+HISTORY = "history"
+"""LLaMA-Factory's column of earlier turns, pairs of question and answer."""
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 
 
@@ -27,7 +31,8 @@ class Instruction(TextTask):
 
     The columns are read as Alpaca's, with its ``input``, and where the instruction's is not there
     ``messages`` or ``conversations`` is read as a chat, question and answer in one. A column of
-    another name that holds messages is a chat as well.
+    another name that holds messages is a chat as well. ``system`` and ``history``, as LLaMA-Factory
+    has them, become part of the question.
 
     Attributes:
         max_new_tokens: How long an output may become.
@@ -50,8 +55,8 @@ class Instruction(TextTask):
 
     def wanted(self, columns: Columns, require_answer: bool) -> dict[str, bool]:
         """Return the columns to read; which of them must be there, only a row can tell."""
-        names = (columns.text, CONTEXT, columns.answer, MESSAGES, CONVERSATIONS)
-        return dict.fromkeys(names, False)
+        named = (columns.text, columns.answer)
+        return dict.fromkeys((*named, CONTEXT, MESSAGES, CONVERSATIONS, SYSTEM, HISTORY), False)
 
     def parts(
         self, fields: Mapping[str, object], columns: Columns, require_answer: bool, where: str
@@ -73,7 +78,7 @@ class Instruction(TextTask):
                     where=where,
                     mend="drop --answer-column",
                 )
-            return chat_text(_messages(asked, column, where), where)
+            return chat_text([*_system(fields), *_messages(asked, column, where)], where)
         needed = (column, columns.answer) if require_answer else (column,)
         if missing := [name for name in needed if name not in fields]:
             raise InputError(
@@ -83,9 +88,13 @@ class Instruction(TextTask):
             )
         text = text_of(asked, column, where)
         answer = answer_of(fields.get(columns.answer), columns.answer, where)
-        if column == self.columns.text and columns.answer != CONTEXT:
-            return alpaca_text(text, answer_of(fields.get(CONTEXT), CONTEXT, where) or ""), answer
-        return text, answer
+        if column != self.columns.text or columns.answer == CONTEXT:
+            return text, answer
+        asked = alpaca_text(text, answer_of(fields.get(CONTEXT), CONTEXT, where) or "")
+        before = [*_system(fields), *_history(fields.get(HISTORY), where)]
+        if before:
+            asked, _ = chat_text([*before, {"role": "user", "content": asked}], where)
+        return asked, answer
 
 
 def alpaca_text(instruction: str, context: str = "") -> str:
@@ -157,6 +166,34 @@ def _says_nothing(message: Mapping[str, object], role: str) -> bool:
     content = message.get("content")
     blank = content is None or (isinstance(content, str) and not content.strip())
     return blank and message.get("role") == role
+
+
+def _system(fields: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Return the message of the system's column; none where it says nothing."""
+    message = {"role": "system", "content": fields.get(SYSTEM)}
+    return [] if _says_nothing(message, "system") else [message]
+
+
+def _history(value: object, where: str) -> list[Mapping[str, object]]:
+    """Return the earlier turns of Alpaca's kind of row.
+
+    Raises:
+        InputError: They are no pairs.
+    """
+    pairs = value or []
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in pairs
+    ):
+        raise InputError(
+            f'column "{HISTORY}" holds no pairs of question and answer',
+            where=where,
+            mend='write it as [["...", "..."], ...], or rename the column',
+        )
+    return [
+        {"role": role, "content": content}
+        for pair in pairs
+        for role, content in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
 def _messages(value: object, column: str, where: str) -> list[Mapping[str, object]]:
