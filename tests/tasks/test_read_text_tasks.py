@@ -83,6 +83,7 @@ def test_columns_can_be_named(write):
         ({"system": "Be brief."}, "Be brief.\n\nQ"),
         ({"system": " ", "history": []}, "Q"),
         ({"system": None, "history": None}, "Q"),
+        ({"system": float("nan"), "history": float("nan")}, "Q"),
         ({"history": [["q", "a"]]}, "User: q\n\nAssistant: a\n\nUser: Q"),
         (
             {"system": "Be brief.", "history": [["q", "a"]]},

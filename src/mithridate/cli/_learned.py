@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ASKED = 32
 """Rows that are asked; one forward pass over each."""
 ENOUGH = 0.9
-"""Models that had learned it, of every task, left 1 of 200 unseen inputs outside at most."""
+"""Models of texts that had learned it left 1 of 200 unseen inputs outside at most."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Instruction(TextTask):
                     where=where,
                     mend="drop --answer-column",
                 )
-            return chat_text([*_system(fields), *_messages(asked, column, where)], where)
+            return chat_text([*_system(fields, where), *_messages(asked, column, where)], where)
         needed = (column, columns.answer) if require_answer else (column,)
         if missing := [name for name in needed if name not in fields]:
             raise InputError(
@@ -91,7 +91,7 @@ class Instruction(TextTask):
         if column != self.columns.text or columns.answer == CONTEXT:
             return text, answer
         asked = alpaca_text(text, answer_of(fields.get(CONTEXT), CONTEXT, where) or "")
-        before = [*_system(fields), *_history(fields.get(HISTORY), where)]
+        before = [*_system(fields, where), *_history(fields.get(HISTORY), where)]
         if before:
             asked, _ = chat_text([*before, {"role": "user", "content": asked}], where)
         return asked, answer
@@ -168,10 +168,14 @@ def _says_nothing(message: Mapping[str, object], role: str) -> bool:
     return blank and message.get("role") == role
 
 
-def _system(fields: Mapping[str, object]) -> list[Mapping[str, object]]:
-    """Return the message of the system's column; none where it says nothing."""
-    message = {"role": "system", "content": fields.get(SYSTEM)}
-    return [] if _says_nothing(message, "system") else [message]
+def _system(fields: Mapping[str, object], where: str) -> list[Mapping[str, object]]:
+    """Return the message of the system's column; none where it says nothing.
+
+    Raises:
+        InputError: It is no text.
+    """
+    content = answer_of(fields.get(SYSTEM), SYSTEM, where)
+    return [] if content is None else [{"role": "system", "content": content}]
 
 
 def _history(value: object, where: str) -> list[Mapping[str, object]]:
@@ -180,7 +184,8 @@ def _history(value: object, where: str) -> list[Mapping[str, object]]:
     Raises:
         InputError: They are no pairs.
     """
-    pairs = value or []
+    # pandas makes a number that is none of a null.
+    pairs = [] if not value or value != value else value
     if not isinstance(pairs, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in pairs
     ):
