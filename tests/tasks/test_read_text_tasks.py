@@ -83,7 +83,6 @@ def test_columns_can_be_named(write):
         ({"system": "Be brief."}, "Be brief.\n\nQ"),
         ({"system": " ", "history": []}, "Q"),
         ({"system": None, "history": None}, "Q"),
-        ({"system": float("nan"), "history": float("nan")}, "Q"),
         ({"history": [["q", "a"]]}, "User: q\n\nAssistant: a\n\nUser: Q"),
         (
             {"system": "Be brief.", "history": [["q", "a"]]},
@@ -96,6 +95,14 @@ def test_what_llama_factory_puts_before_an_instruction_is_part_of_the_question(m
     assert pairs(task.read(write({"instruction": "Q", "output": "A", **more}))) == [(asked, "A")]
     named = write({"prompt": "Q", "output": "A", **more}, name="named.jsonl")
     assert pairs(task.read(named, Columns("prompt", "output"))) == [("Q", "A")]
+
+
+def test_a_null_that_pandas_made_is_no_system_message_and_no_history():
+    import datasets
+
+    lone = {"instruction": "Q", "output": "A", "system": float("nan"), "history": float("nan")}
+    rows = text_task("instruction").read(datasets.Dataset.from_list([lone]))
+    assert pairs(rows) == [("Q", "A")]
 
 
 def test_a_system_column_is_a_chat_s_system_message(write):
