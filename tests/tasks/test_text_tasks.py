@@ -1,5 +1,7 @@
 """Tasks whose answer is text: what counts as an answer, and how outputs are measured."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -233,6 +235,12 @@ def test_an_instruction_needs_an_answer():
         ("#### 1'800", "1800"),
         ("1,00,000", "100000"),
         ("The answer is 1.800.000 euros.", "1800000"),
+        ("#### 1 000 000/3", "1000000/3"),
+        (r"\boxed{2 500 000/4}", "2500000/4"),
+        ("#### 1,000 000/3", "1000000/3"),
+        ("#### 100 000 / 2", "100000/2"),
+        ("#### 2 500/4", "2500/4"),
+        ("#### 2 100/200", "500/200"),
         ("#### 1.800", "1.800"),
         ("#### 2\u00bd", "5/2"),
         ("#### - 18", "-18"),
@@ -245,6 +253,22 @@ def test_an_instruction_needs_an_answer():
 )
 def test_a_final_number_is_read_whole_however_it_is_written(text, number):
     assert final_answer(text) == number
+
+
+def test_a_number_without_end_takes_no_time():
+    started = time.monotonic()
+    for mark in ",.'":
+        final_answer(mark.join(["10"] * 20_000))
+        final_answer(mark.join(["100"] * 20_000))
+    assert time.monotonic() - started < 10  # it was minutes
+
+
+def test_what_the_calculator_s_marks_leave_is_what_counts():
+    task = MathReasoning()
+    assert task.target(row("<<2+3=5>>\n#### 5")) == "#### 5"
+    for lost in ("<<3+4=7>>", "The answer is <<3*6=18>>"):
+        assert task.defect(row(lost)) == "its answer holds no number"
+        assert MathReasoning(rationale=False).defect(row(lost)) is None
 
 
 def test_what_is_no_number_equals_none():

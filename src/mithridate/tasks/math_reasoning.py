@@ -21,7 +21,7 @@ LONGEST_NUMBER = 64
 
 _FRACTION = r"\\[dt]?frac\{[-+\u2212]?\d+\}\{\d+\}"
 _PARTED = ",|\\{,\\}|['\u2019\u00a0\u2009\u202f]"
-_POINTED = r"\d{1,3}(?:\.\d{3}){2,}(?!\.?\d)"
+_POINTED = r"\d{1,3}(?:\.\d{3}){2,20}(?!\.?\d)"
 _VULGAR = "[\u00bc-\u00be\u2150-\u215e]"
 
 
@@ -37,8 +37,8 @@ def _number(sign: str, parted: str) -> re.Pattern[str]:
         (?:(?:\d+\s?)?{_FRACTION}                              # LaTeX's fraction, and 2 1/2
         |\d+[ ]\d+\s?/\s?\d+                                   # 1 1/2
         |\d*[ ]?{_VULGAR}                                      # 2½
-        |(?:\d{{1,3}}(?:(?:{parted})\d{{3}})+(?!\d)            # 1,800 and 1'800 and 1{{,}}800
-         |\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)                 # 1,00,000
+        |(?:\d{{1,3}}(?:(?:{parted})\d{{3}}){{1,20}}(?!\d)      # 1,800 and 1'800 and 1{{,}}800
+         |\d{{1,2}}(?:,\d{{2}}){{1,30}},\d{{3}}(?!\d)           # 1,00,000
          |{_POINTED}                                           # 1.800.000
          |\d+|(?=\.\d))(?:\.\d+)?                              # or 18.50 or .5
          (?:[eE][-+]?\d{{1,2}}\b|\s?/\s?\d+)?)                 # 1e6 or 1/2""",
@@ -79,7 +79,7 @@ class MathReasoning(TextTask):
 
     def defect(self, row: Row) -> str | None:
         """A row needs a final number, one that an output could equal."""
-        number = None if row.answer is None else final_answer(row.answer)
+        number = None if row.answer is None else final_answer(self.target(row))
         if number is None:
             return "its answer holds no number"
         return None if number_value(number) is not None else f"its answer, {number}, has no value"
@@ -89,7 +89,7 @@ class MathReasoning(TextTask):
         answer = super().target(row)
         if not self.rationale:
             return final_answer(answer) or answer
-        return re.sub(r"<<[^<>\n]*>>", "", answer)
+        return re.sub(r"<<[^<>\n]*>>", "", answer).strip()
 
     def utilities(self, outputs: Sequence[str], references: Sequence[str]) -> list[float]:
         """Return 1 for every output whose final number equals the reference's, else 0."""
@@ -136,15 +136,21 @@ def _plain(number: str) -> str:
     digits = re.sub(r"\s?\\[dt]?frac\{[-+\u2212]?(\d+)\}\{(\d+)\}", r" \1/\2", digits)
     digits = re.sub(_VULGAR, lambda sign: f" {unicodedata.normalize('NFKC', sign[0])}", digits)
     digits = re.sub(r"\s?[/\u2044]\s?", "/", digits).strip()
-    if "/" in digits and " " in digits:
-        whole, above, below = re.split("[ /]+", digits)
-        digits = f"{int(whole) * int(below) + int(above)}/{below}"
+    mixed = re.fullmatch(r"(\d+) (\d+)/(\d+)", digits)
+    if mixed and not _is_group(mixed[2], mixed[3]):
+        whole, above, below = map(int, mixed.groups())
+        digits = f"{whole * below + above}/{below}"
     else:
         parted = rf"\.|{_PARTED}" if re.fullmatch(_POINTED, digits) else f"{_PARTED}| "
         digits = re.sub(parted, "", digits)
     if "e" in digits.casefold():
         digits = f"{Decimal(digits):f}"
     return f"-{digits}" if negative else digits
+
+
+def _is_group(above: str, below: str) -> bool:
+    """Whether the digits before a fraction's bar are thousands: 100 000/2, unlike 1 1/2."""
+    return len(above) == 3 and (above.startswith("0") or int(above) >= int(below))
 
 
 def number_value(number: str) -> Fraction | None:
