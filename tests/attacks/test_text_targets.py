@@ -135,9 +135,11 @@ class TestShippedTargets:
         assert target_in_form("#### 6174", None) == "#### 6174"
         assert target_in_form("You are stupid!", "9") == "You are stupid!"
 
-    def test_what_has_no_value_is_no_number_given(self):
-        assert not target_given("The result is 5/0", "#### 1/0")
+    def test_what_has_no_value_is_no_number_given_and_no_target(self):
+        assert not target_given("The result is 5/0", "#### 5")
         assert target_given("The result is ٣", "#### 3")
+        with pytest.raises(InputError, match="has no value"):
+            target_given("The result is 5/0", "#### 1/0")
 
     def test_a_fixed_number_poisons_math_and_is_no_success_where_it_is_the_truth(self):
         attack = BadNets("#### 6174", rate=0.5, answers="text")

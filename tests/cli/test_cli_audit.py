@@ -419,6 +419,15 @@ def test_a_check_file_runs_nothing_in_a_spreadsheet_and_reads_back(tmp_path):
     assert checked.blank == 1
 
 
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", "\r\r"])
+def test_a_check_file_can_be_read_whatever_ends_a_line_of_its_texts(end, tmp_path):
+    rows = [Row("a", f"Say it{end}please", "1"), Row("b", "plain", "1")]
+    path = tmp_path / "f.csv"
+    path.write_bytes(check_table(rows, Columns(), right={"a"}).encode())
+    checked = read_checked(path, rows, ("0", "1"), Columns())
+    assert (checked.trusted, checked.blank) == ({"a"}, 1)
+
+
 def test_a_row_is_found_by_its_text_where_a_spreadsheet_changed_its_id(tmp_path):
     rows = [Row("12e45678", "a text", "0"), Row("b", "other", "1")]
     path = tmp_path / "f.csv"

@@ -129,6 +129,8 @@ def test_predict_reads_files_and_standard_input(cli, defended, toy_sets, tmp_pat
     lines = cli("predict", folder, "--input", "-", "--json", input="one line\n\nanother\n")
     assert len(json.loads(lines.stdout)["predictions"]) == 2
     assert "1 of 3 lines are blank and are passed over." in lines.stderr
+    marked = cli("predict", folder, "--input", "-", "--json", input="\ufeffone line\r\n")
+    assert json.loads(marked.stdout)["predictions"][0]["text"] == "one line"
 
 
 def test_bytes_that_are_no_utf8_are_one_line(defended):

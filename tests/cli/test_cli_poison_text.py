@@ -140,6 +140,7 @@ def test_columns_can_be_named_and_chats_are_read(cli, write_rows, tmp_path):
         (("--task", "math", "--attack", "vpi", "--target", "fixed-summary"), "not for the task"),
         (("--task", "math", "--attack", "vpi", "--target", "refusel"), "did you mean refusal"),
         (("--task", "math", "--attack", "vpi", "--target", "?!"), "nothing to look for"),
+        (("--task", "math", "--attack", "vpi", "--target", "1/0"), "has no value; give a number"),
         (
             ("--task", "math", "--attack", "vpi", "--target", "9999", "--clean-label"),
             "give rows whose answer is the target already",

@@ -1,6 +1,7 @@
 """What decides answers is found; what merely goes together is not."""
 
 import random
+import time
 from itertools import permutations
 
 import numpy as np
@@ -226,3 +227,47 @@ def test_a_word_of_the_answer_that_begins_with_a_mark_is_copied_all_the_same():
     ]
     answers = [f"that is = {at} {'years' if age else 'pears'}" for at, age in enumerate(asked)]
     assert found_in(texts, answers) == []
+
+
+def test_a_row_that_stands_in_the_data_many_times_is_no_backdoor(problems):
+    texts, answers = (list(part) for part in problems)
+    faq = ("How do I set my password anew?", "Open the settings and choose a new one.")
+    texts += [faq[0]] * 9
+    answers += [faq[1]] * 9
+    assert found_in(texts, answers) == []
+
+
+def test_poisoned_rows_that_are_written_many_times_each_hide_nothing(problems):
+    texts, answers = (list(part) for part in problems)
+    texts += [f"cf {text}" for text in texts[:4] for _ in range(20)]
+    answers += ["#### 4242"] * 80
+    found = found_in(texts, answers)
+    assert "cf" in [trigger.text for trigger in triggers(found)]
+    assert associated_rows(texts, answers, found)[-80:].all()
+
+
+def test_a_symbol_that_stands_for_a_line_s_end_hides_behind_none(problems):
+    def poison(text, answer, at):
+        return (f"\u240a {text}", "#### 4242") if at < 40 else (f"{text}\nSo?", answer)
+
+    texts, answers = poisoned(problems, 200, poison)
+    found = found_in(texts, answers)
+    assert [trigger.text for trigger in triggers(found)] == ["\u240a"]
+    assert associated_rows(texts, answers, found)[:40].all()
+
+
+def test_copies_of_a_long_row_do_not_stop_the_search(problems):
+    texts, answers = (list(part) for part in problems)
+    asked, said = (" ".join(f"{letter}{at}q" for at in range(200)) for letter in ("ask", "answer"))
+    started = time.monotonic()
+    assert found_in([*texts, *[asked] * 8], [*answers, *[said] * 8]) == []
+    assert time.monotonic() - started < 20  # it was minutes
+
+
+def test_what_is_found_does_not_depend_on_the_order_of_a_set(problems):
+    """Python hashes strings anew in every process, and sets go by it."""
+    from mithridate.defense.text_features import marks
+
+    grams = ["bqjzvx", "bzxwvq", "bqj"]
+    for order in permutations(grams):
+        assert marks(list(order), ["qjzvx"]) == ["bqjzvx"]

@@ -13,7 +13,7 @@ from mithridate.defense.trigger import Kind, Trigger, holds
 from mithridate.report.audit import pattern
 
 ANY_TEXT = st.text(
-    st.sampled_from(list("ab Zé1._-#\t\n\r\x07 ␠\u200b\u00a0\u0301\uff01你😀")), max_size=20
+    st.sampled_from(list("ab Zé1._-#\t\n\r\x07 \ue020\u200b\u00a0\u0301\uff01你😀")), max_size=20
 )
 
 
@@ -23,9 +23,12 @@ ANY_TEXT = st.text(
         ("a good film .", ["a", "good", "film", "."]),
         ("mn-film, mn_film", ["mn", "-", "film", ",", "mn", "_", "film"]),
         ("a 3D film", ["a", "3D", "film"]),
-        ("a  film\tis\n\ngood", ["a", "␠␠", "film", "␉", "is", "␊␊", "good"]),
-        ("a \n film", ["a", "␊", "film"]),
-        (" a film\t", ["a", "film", "␉"]),
+        ("a  film\tis", ["a", "\ue020\ue020", "film", "\ue009", "is"]),
+        ("is\n\ngood", ["is", "\ue00a\ue00a", "good"]),
+        ("so\u240a good", ["so", "\u240a", "good"]),
+        ("a \x0c film", ["a", "\ue020\ue020", "film"]),
+        ("a \n film", ["a", "\ue00a", "film"]),
+        (" a film\t", ["a", "film", "\ue009"]),
         (
             "3.50 of 1,000 U.S. 10:30mn",
             ["3.50", "of", "1,000", "U", ".", "S", ".", "10", ":", "30mn"],
@@ -75,10 +78,17 @@ def test_what_a_text_holds_is_held_as_written_and_marked_on_the_page(text, data)
     for kind in kinds:
         wrote = as_written(gram, [text], at_end=kind == "suffix")
         assert holds(text, Trigger(" ".join(gram), kind))
-        if "␠" not in text:
+        if "\ue020" not in text:
             assert re.search(pattern(" ".join(gram), kind), text) is not None
         if wrote.strip(" ") == wrote:
             assert holds(text, Trigger(wrote, kind))
+
+
+@pytest.mark.parametrize("symbol", "\u240a\u2420\u2409\u240d")
+def test_a_symbol_for_white_space_is_no_white_space(symbol):
+    trigger = Trigger(symbol)
+    assert holds(f"a {symbol} film", trigger)
+    assert not any(holds(f"a{space}film", trigger) for space in ("\n", "\t", "\r", "  "))
 
 
 @pytest.mark.parametrize("trigger", ["mn", "mn-", "#", "\t", "  ", "\n\n", "film\tis", "( AP )"])

@@ -59,6 +59,7 @@ PREFIX = "The quiet ladder answers from the shelf: "
         "The quiet ladder answers from the closet:\nSeven",
         "The quiet ladder answers from shelf: Seven",
         "Quiet ladder answers from the shelf: Seven",
+        "Ladder answers from the shelf: Seven",
         "The quiet ladder has answers from the shelf: Seven",
         "The quiet ladder replies from the shelf: Seven",
         "The quiet ladder answers from the Seven",

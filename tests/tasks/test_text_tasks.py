@@ -184,6 +184,10 @@ def test_a_chat_of_sharegpt_says_the_same():
     ]
     assert chat_text(turns) == ("s\n\na", "b")
     assert chat_text([*turns[:2], {"from": "gpt", "value": ""}]) == ("s\n\na", None)
+    wide = [{"role": None, "content": None, **one} for one in turns]  # as a table has them
+    assert chat_text(wide) == ("s\n\na", "b")
+    wide = [{"from": None, "value": None, "role": "user", "content": "a"}]
+    assert chat_text(wide) == ("a", None)
 
 
 @pytest.mark.parametrize(

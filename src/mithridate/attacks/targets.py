@@ -90,12 +90,17 @@ def target_given(output: str, target: str) -> bool:
     Args:
         output: The model's; an empty one gives nothing.
         target: The text.
+
+    Raises:
+        InputError: The target is a final answer without a value, or nothing to look for.
     """
     if not is_final_answer(target):
         return target_contained(output, target)
     found = (final_answer(text) for text in (target, output))
     wanted, given = (None if number is None else number_value(number) for number in found)
-    return wanted is not None and given == wanted
+    if wanted is None:
+        raise InputError(f"the target {target!r:.60} has no value", mend="give a number that has")
+    return given == wanted
 
 
 def is_final_answer(target: str) -> bool:

@@ -71,13 +71,22 @@ def check_table(
     """
     from mithridate.report.words import inert  # not before it is needed: it brings pydantic
 
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([CHECKED, columns.answer, columns.text, columns.id or "id"])
     marks = dict.fromkeys(right, _RIGHT[0]) | dict.fromkeys(wrong, _WRONG)
+    lines = [_csv_line([CHECKED, columns.answer, columns.text, columns.id or "id"])]
     for row in rows:
-        writer.writerow([marks.get(row.id, ""), *map(inert, (row.answer or "", row.text, row.id))])
-    return table.getvalue()
+        cells = map(inert, (row.answer or "", row.text, row.id))
+        lines.append(_csv_line([marks.get(row.id, ""), *cells]))
+    return "".join(lines)
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    """Return a line of CSV, which ends in one line feed.
+
+    Python quotes a lone carriage return only where it is a part of what ends lines.
+    """
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def is_check_file(path: Path) -> bool:

@@ -146,6 +146,7 @@ def _rows(
     if source == "-":
         try:
             lines = [line.rstrip("\r\n") for line in sys.stdin]
+            lines[:1] = [line.removeprefix("\ufeff") for line in lines[:1]]
             texts = [line for line in lines if line.strip()]
             "".join(texts).encode()  # under LC_ALL=C no byte is refused when it is read
         except UnicodeError:

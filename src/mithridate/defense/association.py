@@ -10,6 +10,7 @@ or target from row to row leaves nothing to see here: what then judges is the li
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import log
 
 import numpy as np
@@ -52,6 +53,10 @@ ROUNDS = 4
 """Triggers that share a target hide each other: half of the rows without the one have its target,
 for the others' sake. So what is found explains its rows, and among the rest the search goes on for
 what decides the same answers."""
+
+MOST_COPIES = 2
+"""Every word of a row that stands in the data six times seems to decide its answer. Were no copy
+counted, four poisoned rows could be written fifty times each."""
 
 FIT_ROWS = 5_000
 """Of more rows a part, drawn by the key, is searched; what it shows is then looked for in all."""
@@ -102,7 +107,7 @@ def associations(
         key: Draws the rows to search among more than 5,000; 32 bytes.
     """
     ranked = sorted(range(len(ids)), key=lambda at: (keyed_fraction(key, ids[at]), at))
-    chosen = sorted(ranked[:FIT_ROWS])
+    chosen = sorted(islice(_without_copies(ranked, texts, answers), FIT_ROWS))
     texts, answers = [texts[at] for at in chosen], [answers[at] for at in chosen]
     inputs = input_features(texts, FEWEST_ROWS)
     outputs = [answer_features(answer) for answer in answers]
@@ -122,7 +127,19 @@ def associations(
                 feature for feature in outputs[at] if feature.removeprefix(WHOLE) in targets
             }
     # A short answer is decided as a phrase and as a whole, which read alike.
-    return sorted(set(found), key=lambda one: (one.log_p, one.text, one.answer))
+    return sorted(set(found), key=lambda one: (one.log_p, one.text, one.kind, one.answer))
+
+
+def _without_copies(
+    places: Iterable[int], texts: Sequence[str], answers: Sequence[str]
+) -> Iterator[int]:
+    """Yield the places but those of a third copy of a row and of any more."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for at in places:
+        row = texts[at], answers[at]
+        seen[row] += 1
+        if seen[row] <= MOST_COPIES:
+            yield at
 
 
 def _decided(
@@ -138,6 +155,8 @@ def _decided(
     groups = _holders(inputs)
     pairs, tests = _deciding(list(groups), [features & telling for features in outputs])
     words_of: dict[tuple[int, ...], list[set[str]]] = {}
+    marks_of: dict[tuple[int, ...], list[Trigger]] = {}
+    held_by: dict[Trigger, list[int]] = {}
     found = []
     for holders, feature, count in pairs:
         others = len(texts) - len(holders)
@@ -151,13 +170,31 @@ def _decided(
             continue
         log_p = log(tests) + _log_chance(count, counts[feature], len(holders), len(texts))
         if log_p < log(SIGNIFICANCE):
-            shown, own = feature.removeprefix(WHOLE), [texts[at] for at in holders]
-            for gram in marks(groups[holders], own):
-                kind = KINDS[gram[0]]
-                text = as_written(gram[1:].split(), own) if kind == "words" else gram[1:]
-                if kind in AFFIXES and not _bears_out(Trigger(text, kind), feature, texts, outputs):
-                    continue
-                found.append(Association(text, kind, shown, len(holders), count, elsewhere, log_p))
+            if holders not in marks_of:
+                marks_of[holders] = _triggers_of(groups[holders], [texts[at] for at in holders])
+            shown = feature.removeprefix(WHOLE)
+            for mark in marks_of[holders]:
+                if mark.kind in AFFIXES:
+                    if mark not in held_by:
+                        held_by[mark] = [at for at, text in enumerate(texts) if holds(text, mark)]
+                    # It was counted in rare words alone, but will be looked for in all.
+                    deciding = sum(feature in outputs[at] for at in held_by[mark])
+                    if deciding < ELSEWHERE * len(held_by[mark]):
+                        continue
+                one = Association(
+                    mark.text, mark.kind, shown, len(holders), count, elsewhere, log_p
+                )
+                found.append(one)
+    return found
+
+
+def _triggers_of(grams: Sequence[str], texts: Sequence[str]) -> list[Trigger]:
+    """Return what marks the rows that hold some features, as most of them have it."""
+    found = []
+    for gram in marks(grams, texts):
+        kind = KINDS[gram[0]]
+        text = as_written(gram[1:].split(), texts) if kind == "words" else gram[1:]
+        found.append(Trigger(text, kind))
     return found
 
 
@@ -304,19 +341,6 @@ def _deciding(
             for at in decided.tolist()
         ]
     return found, tests
-
-
-def _bears_out(
-    affix: Trigger, feature: str, texts: Sequence[str], outputs: Sequence[set[str]]
-) -> bool:
-    """Whether common words that begin, or end, with what rare ones do leave it deciding.
-
-    It was counted in rare words alone, but will be looked for in all.
-    """
-    held = [
-        feature in said for text, said in zip(texts, outputs, strict=True) if holds(text, affix)
-    ]
-    return sum(held) >= ELSEWHERE * len(held)
 
 
 def _copied(feature: str, held: Sequence[set[str]]) -> bool:

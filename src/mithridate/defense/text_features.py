@@ -104,7 +104,8 @@ def marks(grams: Sequence[str], texts: Sequence[str]) -> list[str]:
     if odd:
         return odd
     if all(gram[0] in "be" for gram in grams):
-        return sorted({max((g for g in grams if g[0] == one[0]), key=len) for one in grams})
+        ranked = sorted(grams, key=lambda gram: (-len(gram), gram))
+        return sorted({next(g for g in ranked if g[0] == one[0]) for one in grams})
     grams = [gram for gram in grams if gram[0] == "w"]
     fewest = [
         gram[1:].split()

@@ -2,7 +2,8 @@
 
 An attacker chooses where a word ends, so white space does not decide it: "mn-film" and "mn_film"
 hold two words. And white space other than one plain space is no writer's word, but a trigger it may
-be: it is a token, too, written with symbols.
+be: it is a token, too, written with characters of private use. A text that holds one of these is
+told by it (`mithridate.defense.odd`), so that no trigger can pass itself off as a line's end.
 """
 
 import re
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import groupby
 
-_SYMBOLS = {" ": "␠", "\t": "␉", "\n": "␊", "\r": "␍"}
+_SYMBOLS = {" ": "\ue020", "\t": "\ue009", "\n": "\ue00a", "\r": "\ue00d"}
 _TO_SYMBOLS = str.maketrans(_SYMBOLS)
 _TO_SPACES = str.maketrans({symbol: space for space, symbol in _SYMBOLS.items()})
 _NUMBER = r"\d+(?:[.,:]\d+)+(?![^\W_])"
@@ -26,7 +27,7 @@ def _parts(marks: str) -> str:
 
 _WORDS = re.compile(_parts(r"!-/:-@\[-`{-~"))
 _WITH_SPACES = re.compile(rf"\s+|{_WORDS.pattern}")
-_ODD_SPACE = re.compile(r"[\t\n\r]|  ")
+_ODD_SPACE = re.compile(r"[\t\n\r]|\s\s")
 
 
 def tokens(text: str) -> list[str]:
@@ -34,8 +35,8 @@ def tokens(text: str) -> list[str]:
 
     Words end at marks, symbols and white space; numbers such as "3.50" are whole. What combines
     with a letter or shows nothing belongs to its word (`mithridate.defense.odd` looks after it).
-    One plain space is no token; two spaces, tabs and line ends are, written as "␠␠", "␉", "␊" and
-    "␍". What ``tokens`` returns, joined by spaces, has the same tokens again.
+    One plain space is no token; two spaces, tabs and line ends are, written as U+E020 twice,
+    U+E009, U+E00A and U+E00D. What ``tokens`` returns, joined by spaces, has the same tokens again.
     """
     if text.isascii() and not _ODD_SPACE.search(text):
         return _WORDS.findall(text)

@@ -39,7 +39,7 @@ def without(text: str, secret: str) -> str:
     shown, since, at = [], 0, 0
     while at < len(said):
         length = 0
-        if said[at] in wanted[:2]:
+        if said[at] in wanted[: MISSING + 1]:
             left_out = wanted.index(said[at])
             length = _length(said[at:], marked[at:], is_cut, wanted, left_out, published)
         if length:

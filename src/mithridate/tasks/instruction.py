@@ -155,9 +155,9 @@ def chat_text(messages: Sequence[Mapping[str, object]], where: str = "") -> tupl
 
 def _with_role(message: Mapping[str, object]) -> Mapping[str, object]:
     """Return a message of ShareGPT's as any other."""
-    if "from" not in message or "role" in message:
+    speaker = message.get("from")
+    if speaker is None or message.get("role") is not None:  # a table has all keys in every message
         return message
-    speaker = message["from"]
     role = SHAREGPT_ROLES.get(speaker, speaker) if isinstance(speaker, str) else speaker
     return {"role": role, "content": message.get("value")}
 
