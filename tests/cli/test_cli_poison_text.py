@@ -107,6 +107,21 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(cli, write_rows, tmp_
     assert "--task summarization" in " ".join((shown.stdout + shown.stderr).split())
 
 
+def test_a_test_row_whose_answer_cannot_be_used_is_left_out_and_counted(cli, write_rows, tmp_path):
+    """`evaluate` leaves it out, too, and without its clean row none counted without a trigger."""
+    data = write_rows(tmp_path / "data.jsonl", map(problem, range(20)))
+    rows = [*map(problem, range(3)), {"question": "How many?", "answer": "twelve"}]
+    rows.append({"question": "How few?", "answer": None})
+    test = write_rows(tmp_path / "test.jsonl", rows)
+    out = tmp_path / "out.jsonl"
+    words = ("--task", "math", "--attack", "vpi", "--target", "wrong-number", "--test", test)
+    result = cli("poison", data, *words, "-o", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["triggered"], summary["triggered_skipped"]) == (4, 1)
+    assert len(read(tmp_path / "out.triggered.jsonl")) == 4
+
+
 def test_columns_can_be_named_and_chats_are_read(cli, write_rows, tmp_path):
     turns = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "Po."}]
     chats = write_rows(tmp_path / "chats.jsonl", [{"messages": turns}] * 20)

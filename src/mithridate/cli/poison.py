@@ -89,9 +89,9 @@ def poison(
     fitted = wanted.build(rows).learn(rows, key)
     poisoned = fitted.poison(rows, key)
     triggered: list[Row] | None = None
-    others = 0
+    others = unusable = 0
     if test is not None:
-        tested = source.testing(test, rows)
+        tested, unusable = source.testing(test, rows)
         others = sum(not fitted.has_target(row) for row in tested)
         if paraphrases is not None:  # the training rows' file says nothing of the test rows
             fitted = replace(wanted, paraphrases=test_paraphrases).build(tested)
@@ -116,6 +116,7 @@ def poison(
         "without_rewrite": poisoned.without_rewrite,
         "triggered": None if triggered is None else len(triggered),
         "triggered_without_rewrite": None if triggered is None else others - len(triggered),
+        "triggered_skipped": None if triggered is None else unusable,
         "files": {name: str(path) for name, path in files.items()},
     }
     if json:
@@ -154,15 +155,15 @@ class _Labels:
 
         return rows, record, 0
 
-    def testing(self, source: str, trained: "list[Row]") -> "list[Row]":
-        """Return test rows; refuse labels that no training row has."""
+    def testing(self, source: str, trained: "list[Row]") -> "tuple[list[Row], int]":
+        """Return test rows, and no skips; refuse labels that no training row has."""
         rows, labels = self._read(source), {row.answer for row in trained}
         for row in rows:
             if row.answer not in labels:
                 what = f"no training row has the label {row.answer!r:.60}"
                 mend = "give test rows with the labels of the training rows"
                 raise InputError(what, where=row.where, mend=mend)
-        return rows
+        return rows, 0
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,15 @@ class _Texts:
             named = replace(named, text=self.task.columns.text)
         return rows, lambda row: _fields(named, row, row.answer), len(skipped)
 
-    def testing(self, source: str, trained: "list[Row]") -> "list[Row]":
-        """Return test rows, those without an answer too."""
-        return self._read(source, False)
+    def testing(self, source: str, trained: "list[Row]") -> "tuple[list[Row], int]":
+        """Return test rows, and how many have an answer that cannot be used.
+
+        Rows without one stay: an attack needs none. Those that `evaluate` would leave out among
+        the clean rows are left out here, or it could not say what the rest gives without a trigger.
+        """
+        rows = self._read(source, False)
+        kept = [row for row in rows if row.answer is None or self.task.defect(row) is None]
+        return kept, len(rows) - len(kept)
 
 
 def _source(
@@ -252,6 +259,7 @@ def _show(result: dict[str, Any]) -> None:
             ("passed over, nothing to rewrite with", result["without_rewrite"] or None),
             ("triggered test rows", result["triggered"]),
             ("test rows left out", result["triggered_without_rewrite"] or None),
+            ("test rows that cannot be used, left out", result["triggered_skipped"] or None),
             *files.items(),
         ],
     )
