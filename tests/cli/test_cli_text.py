@@ -154,6 +154,9 @@ def test_triggered_rows_need_no_answers_where_the_target_is_fixed(
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["attack_success_rate"]["n"] == counted
     assert "1 of 7 triggered rows cannot be used and are left out, the first at " in result.stderr
+    shown = cli("evaluate", folder[0], test, "--triggered", triggered, "--target", "wrong-number")
+    said = " ".join(shown.stdout.split())
+    assert "untriggered rate not every triggered row has its clean one among those tested" in said
 
 
 def test_what_was_refused_is_counted_without_an_attack_too(

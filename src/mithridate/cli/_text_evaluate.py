@@ -11,6 +11,7 @@ from mithridate.cli._output import percent, print_facts, print_table, quiet_libr
 from mithridate.cli._test_options import AttackOptions, GateOptions, PrefixOptions, TestColumns
 from mithridate.cli._text_inputs import text_columns, usable_rows
 from mithridate.cli._triggered import (
+    NO_PARTNERS,
     check_trigger_is_seen,
     is_attacked,
     named_attack,
@@ -291,6 +292,7 @@ def _result(
 def show_evaluation(measured: "TextEvaluation", result: dict[str, Any]) -> None:
     """Print the figures."""
     no_floor = "no reference model (--reference)" if measured.attack_success_rate else None
+    no_partners = NO_PARTNERS if measured.attack_success_rate else None
     flag = measured.flag
     print_facts(
         "Evaluation",
@@ -300,7 +302,7 @@ def show_evaluation(measured: "TextEvaluation", result: dict[str, Any]) -> None:
             *((name, f"{value:.3f}") for name, value in measured.facts.items()),
             ("attack success rate (ASR)", percent(measured.attack_success_rate)),
             ("floor", percent(measured.floor) or no_floor),
-            ("untriggered rate", percent(measured.untriggered_rate)),
+            ("untriggered rate", percent(measured.untriggered_rate) or no_partners),
             *_shown_keywords(result["keywords"]),
             ("certificate", measured.certificate.statement if measured.certificate else None),
             ("flag: AUROC, triggered against clean", _auroc(flag) if flag else None),

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mithridate.attacks.base import Attack
     from mithridate.data.rows import Row
 
+NO_PARTNERS = "not every triggered row has its clean one among those tested"
+"""What stands in place of the untriggered rate where it cannot be told."""
 _KEY_PURPOSE = "evaluate/attack"
 
 

@@ -24,6 +24,7 @@ from mithridate.cli._text_evaluate import (
     show_evaluation,
 )
 from mithridate.cli._triggered import (
+    NO_PARTNERS,
     check_trigger_is_seen,
     is_attacked,
     named_attack,
@@ -234,6 +235,7 @@ def _certificate(bound: "Certificate | None") -> dict[str, Any] | None:
 def _show(measured: "Evaluation", result: dict[str, Any]) -> None:
     attacked = measured.attack_success_rate is not None
     no_floor = "no reference model (--reference)" if attacked else None
+    no_partners = NO_PARTNERS if attacked else None
     margins, bound = measured.margins, measured.certificate
     print_facts(
         "Evaluation",
@@ -241,7 +243,7 @@ def _show(measured: "Evaluation", result: dict[str, Any]) -> None:
             ("clean accuracy (CA)", percent(measured.clean_accuracy)),
             ("attack success rate (ASR)", percent(measured.attack_success_rate)),
             ("floor", percent(measured.floor) or no_floor),
-            ("untriggered rate", percent(measured.untriggered_rate)),
+            ("untriggered rate", percent(measured.untriggered_rate) or no_partners),
             ("certificate", bound.statement if bound else None),
             ("smallest margin, in nats", f"{margins.minimum.value:.2f}" if margins else None),
             ("margins' 1st percentile", _interval(margins.first_percentile) if margins else None),
