@@ -358,7 +358,7 @@ def _require(columns: Iterable[str], available: Collection[str], where: str) -> 
             raise InputError(
                 f'no column "{column}"; there is {have}',
                 where=where,
-                mend="name the right ones with --text-column, --answer-column and --id-column",
+                mend="name the right ones with --text-column and --answer-column",
             )
 
 
